@@ -1,0 +1,59 @@
+"""The engines that the tabular benchmarks compare, one file each.
+
+An engine is a module here with a list ``ENGINES`` of `Engine`. Its `open` gets ready and returns an
+iterable; each ``iter()`` of that is one epoch, in file order, of batches ``{column: torch.Tensor}`` of
+exactly `batch_size` rows with one short batch at the end. Decimals arrive as float64, dates as int32 days.
+Benchmarks run an epoch to warm up, check every value's sum in it, and time the next one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+# Name of the engine -> module; a module is imported only in the child process that runs its engine.
+MODULES = {
+    "penstock": "penstock_engine",
+    "arrow": "arrow_to_batches",
+    "arrow-large": "arrow_to_batches",
+    "arrow-torch": "arrow_to_batches",
+    "spdl": "spdl_engine",
+    "torch": "torch_dataloader",
+    "torch-chunks": "torch_dataloader",
+    "ray": "ray_data",
+}
+
+
+class NotAvailable(RuntimeError):
+    """The engine cannot run here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run one engine, and what to print about it."""
+
+    name: str
+    package: str
+    note: str
+    """The settings used and, where it applies, what the engine does not do."""
+    open: Callable[[list[str], list[str], int, int], Iterable[Any]]
+    """`open(paths, columns, batch_size, workers)`."""
+    exact: bool = True
+    """Whether batches have exactly the size asked for."""
+    processes: bool = False
+    """Whether it works in further processes, whose memory must be added."""
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)
+
+
+def load(name: str) -> Engine:
+    """The engine of that name, or `NotAvailable`."""
+    try:
+        module = importlib.import_module(f"{__name__}.{MODULES[name]}")
+    except ImportError as error:
+        raise NotAvailable(str(error)) from error
+    return next(engine for engine in module.ENGINES if engine.name == name)

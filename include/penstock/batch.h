@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
+#include "penstock/schema.h"
+
+namespace penstock {
+
+/// Rows that are ready for the caller: views of a slot, nothing copied.
+///
+/// Ownership: holds its slot; the slot's bytes stay counted (account `user`) until the last Batch and the last array exported from it are gone.
+/// Threads:   may be read, moved and destroyed on any thread, also after the loader is gone.
+class Batch {
+ public:
+  /// One column's values and, where the field has one, its mask.
+  struct Column {
+    uint8_t* values = nullptr;  ///< num_rows * field.row_bytes() bytes, row-major, aligned to the element's width. Yours to write to.
+    uint8_t* mask = nullptr;    ///< num_rows * field.items() bytes, 1 = missing; null: the field has no mask.
+  };
+
+  Batch() = default;
+  Batch(std::shared_ptr<const Schema> schema, std::vector<Column> columns, int64_t num_rows, std::shared_ptr<void> hold)
+      : schema_(std::move(schema)), columns_(std::move(columns)), num_rows_(num_rows), hold_(std::move(hold)) {}
+
+  int64_t num_rows() const { return num_rows_; }
+  int num_columns() const { return static_cast<int>(columns_.size()); }
+  const Schema& schema() const { return *schema_; }
+  const Column& column(int i) const { return columns_[static_cast<size_t>(i)]; }
+  /// Keeps the slot's memory alive; copy it into whatever outlives this object.
+  const std::shared_ptr<void>& hold() const { return hold_; }
+
+  /// As an Arrow record batch of Field::arrow_type columns over the slot's memory. Needs Layout::kArrow. Booleans and validity are packed
+  /// to bits in place (the byte arrays are consumed): call it once.
+  [[nodiscard]] arrow::Result<std::shared_ptr<arrow::RecordBatch>> ToRecordBatch() const;
+
+ private:
+  std::shared_ptr<const Schema> schema_;
+  std::vector<Column> columns_;
+  int64_t num_rows_ = 0;
+  std::shared_ptr<void> hold_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "penstock/mutex.h"
+
+namespace penstock {
+
+/// Who holds memory. kDevice stands beside the sum; all others are in it.
+enum class Account : uint8_t { kMetadata, kDecode, kBlocks, kSlots, kShuffle, kUser, kPython, kDevice };
+inline constexpr int kNumAccounts = 8;
+/// "metadata", "decode", ...
+std::string_view AccountName(Account account);
+
+/// A moment's view of a Ledger; all in bytes.
+struct MemoryReport {
+  struct Line {
+    int64_t current_bytes = 0;
+    int64_t peak_bytes = 0;
+  };
+  std::array<Line, kNumAccounts> accounts;
+  Line total;
+  int64_t budget_bytes = 0;
+  int64_t over_budget_bytes = 0;  ///< The most by which Add() has ever exceeded the budget.
+
+  const Line& operator[](Account account) const { return accounts[static_cast<size_t>(account)]; }
+};
+
+/// The one place that counts memory. What Penstock allocates is taken with TryAdd() *before* it is allocated, so the sum never exceeds the
+/// budget at any instant; what others allocated on the way is charged with Add() when it is seen.
+///
+/// Two groups can have bytes set aside, so that neither starves the other: slots (kSlots + kUser + kPython + kShuffle) and decoding (kDecode + kBlocks).
+/// A group's unused set-aside counts as taken for everybody else.
+///
+/// Ownership: by shared_ptr, since slots in the user's hand may outlive the loader.
+/// Threads:   every method may be called from any thread.
+/// Blocking:  none; who must wait for bytes does so in the scheduler, in plan order.
+class Ledger {
+ public:
+  /// \param budget_bytes  the most that may be taken, > 0.
+  explicit Ledger(int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+
+  /// Sets bytes aside for the two groups. Call before work starts.
+  void SetAside(int64_t slot_bytes, int64_t decode_bytes) PENSTOCK_EXCLUDES(mu_);
+
+  /// Takes `bytes` if they fit beside what is taken and set aside; false, and nothing taken, otherwise.
+  [[nodiscard]] bool TryAdd(Account account, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
+  /// Charges what already exists; may exceed the budget, which then shows as over_budget_bytes.
+  void Add(Account account, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
+  /// Gives `bytes` back.
+  void Sub(Account account, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
+  /// From one account to another; the sum stays.
+  void Move(Account from, Account to, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
+
+  int64_t budget_bytes() const { return budget_bytes_; }
+  MemoryReport Report() const PENSTOCK_EXCLUDES(mu_);
+  /// Bytes that TryAdd(account) would still admit.
+  int64_t FreeBytes(Account account) const PENSTOCK_EXCLUDES(mu_);
+
+ private:
+  int64_t FreeBytesLocked(Account account) const PENSTOCK_REQUIRES(mu_);
+  void AddLocked(Account account, int64_t bytes) PENSTOCK_REQUIRES(mu_);
+
+  const int64_t budget_bytes_;
+  mutable Mutex mu_;
+  MemoryReport report_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t slot_floor_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t decode_floor_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace penstock

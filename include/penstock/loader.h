@@ -1,0 +1,91 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include <arrow/result.h>
+
+#include "penstock/batch.h"
+#include "penstock/options.h"
+#include "penstock/schema.h"
+#include "penstock/stats.h"
+
+namespace penstock {
+
+/// Streams batches of equal size from Parquet files, in order, within a memory budget.
+///
+///   LoaderOptions options;
+///   options.paths = {"train/"};
+///   ARROW_ASSIGN_OR_RAISE(auto loader, Loader::Make(std::move(options)));
+///   ARROW_RETURN_NOT_OK(loader->StartEpoch());
+///   while (true) {
+///     ARROW_ASSIGN_OR_RAISE(std::optional<Batch> batch, loader->Next());
+///     if (!batch) break;
+///     Train(*batch);
+///   }
+///
+/// Ownership: owns its worker threads; batches may outlive it.
+/// Threads:   StartEpoch(), Next() and EndEpoch() from one thread at a time; Stats(), Memory() and Close() from any.
+/// Blocking:  Make() and Explain() read footers; Next() waits for the workers; EndEpoch() and Close() join them.
+/// Fork:      in a forked child every call is an error (threads do not survive a fork).
+class Loader {
+ public:
+  /// Finds the files, reads the first footer, compiles the transforms, checks the budget; starts no thread.
+  /// \return the loader, or Invalid (bad options, unknown columns, a budget below the least that works: the message gives the number), TypeError
+  ///         (a column that has no tensor form), IOError (a file that is missing or is not Parquet).
+  [[nodiscard]] static arrow::Result<std::unique_ptr<Loader>> Make(LoaderOptions options);
+  virtual ~Loader() = default;
+
+  /// Starts an epoch from its first row; ends one that is still open.
+  [[nodiscard]] virtual arrow::Status StartEpoch() = 0;
+
+  /// The next batch; nullopt at the end of the epoch. After an error the epoch is over and each further call gives nullopt.
+  ///
+  /// \return the batch, or
+  ///   - CapacityError  if only the caller could free memory: it holds too many batches (see held_batches());
+  ///   - Cancelled      if Close() was called meanwhile, or the process forked;
+  ///   - IOError, Invalid, ... from reading and converting, naming file, row group, column.
+  [[nodiscard]] virtual arrow::Result<std::optional<Batch>> Next() = 0;
+
+  /// As Next(), but gives up after `timeout` with `*timed_out` set (for callers that must look after signals).
+  [[nodiscard]] virtual arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout, bool* timed_out) = 0;
+
+  /// Ends the epoch: stops and joins the workers. Idempotent.
+  virtual void EndEpoch() = 0;
+  /// Ends everything; batches in the caller's hand stay valid. Idempotent; may be called while another thread is in Next(), which then returns Cancelled.
+  virtual void Close() = 0;
+  virtual bool is_closed() const = 0;
+
+  virtual const std::shared_ptr<const Schema>& schema() const = 0;
+  /// Batches of one epoch. TypeError where the number is not known ahead (a filter). Reads all footers the first time.
+  [[nodiscard]] virtual arrow::Result<int64_t> NumBatches() = 0;
+  [[nodiscard]] virtual arrow::Result<int64_t> NumRows() = 0;
+  /// Reads all footers the first time.
+  [[nodiscard]] virtual arrow::Result<Explanation> Explain() = 0;
+  virtual StatsReport Stats() const = 0;
+  virtual MemoryReport Memory() const = 0;
+  /// Batches whose memory the caller still holds.
+  virtual int64_t held_batches() const = 0;
+  /// The options, with num_workers resolved.
+  virtual const LoaderOptions& options() const = 0;
+};
+
+/// What `paths` hold, for people who have not yet decided how to read them.
+struct FileSummary {
+  struct Column {
+    std::string name, type, physical_type;
+    bool is_nullable = true;
+    int64_t compressed_bytes = 0, uncompressed_bytes = 0;
+    std::string codecs, encodings;
+  };
+  int64_t files = 0, row_groups = 0, rows = 0, size_bytes = 0;
+  int64_t smallest_row_group_rows = 0, largest_row_group_rows = 0, largest_row_group_bytes = 0;
+  std::vector<Column> columns;
+};
+/// Reads all footers.
+[[nodiscard]] arrow::Result<FileSummary> Summarize(const std::vector<std::string>& paths,
+                                                   std::shared_ptr<arrow::fs::FileSystem> filesystem = nullptr);
+
+}  // namespace penstock

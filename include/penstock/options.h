@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <arrow/compute/type_fwd.h>
+#include <arrow/filesystem/type_fwd.h>
+#include <arrow/result.h>
+
+#include "penstock/ops.h"
+
+namespace penstock {
+
+/// What becomes of missing values where no transform has filled them (FillNull).
+struct NullPolicy {
+  enum class Kind { kError, kMask };
+  Kind otherwise = Kind::kError;                ///< For columns not in `fill`.
+  std::map<std::string, ops::FillNull> fill;    ///< By output column.
+};
+
+/// How batches are laid out. kTensor: each type as torch and NumPy want it. kArrow: as Arrow wants it, nulls carried.
+enum class Layout { kTensor, kArrow };
+
+struct LoaderOptions {
+  /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a pattern's files sorted by path.
+  std::vector<std::string> paths;
+  /// Null: the local file system, or what a URI names.
+  std::shared_ptr<arrow::fs::FileSystem> filesystem;
+
+  int64_t batch_size = 1024;
+  bool drop_last = false;
+  std::optional<std::vector<std::string>> columns;  ///< Not set: all.
+  std::shared_ptr<const arrow::compute::Expression> filter;  ///< Null: every row. Its columns need not be in `columns`.
+  std::vector<Transform> transforms;
+  NullPolicy nulls;
+  Layout layout = Layout::kTensor;
+
+  int num_workers = -1;       ///< -1: the cores that this process may use; 0: all work on the caller's thread.
+  int prefetch_batches = -1;  ///< Finished batches ahead; -1 ("auto"): one slot, and more where it helps.
+  int64_t memory_budget_bytes = int64_t{1} << 30;
+  bool in_order = true;
+  std::optional<int64_t> limit;  ///< The most rows of an epoch.
+
+  /// False: everything goes through Arrow arrays. Slower, with equal results; for tests and for ruling out a suspect.
+  bool use_direct_decode = true;
+};
+
+/// "256MiB", "1.5 GB", "4096" -> bytes. Invalid where it is no size.
+[[nodiscard]] arrow::Result<int64_t> ParseBytes(std::string_view text);
+/// 268435456 -> "256.0 MiB".
+[[nodiscard]] std::string FormatBytes(int64_t bytes);
+
+/// Cores that this process may use: affinity and cgroup quota; >= 1.
+[[nodiscard]] int AvailableCores();
+/// Memory that this process may use: the cgroup's limit or the machine's memory.
+[[nodiscard]] int64_t AvailableMemoryBytes();
+
+}  // namespace penstock

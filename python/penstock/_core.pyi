@@ -1,0 +1,108 @@
+"""The native part of penstock. Not public: use the names in `penstock`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def parse_bytes(text: str) -> int:
+    """
+    Bytes in a size such as '256MiB', '1.5 GB' or '4096'; ValueError where it is none.
+    """
+
+def format_bytes(size_bytes: int) -> str:
+    """A size in bytes as people read it: 268435456 -> '256.0 MiB'."""
+
+def version() -> str:
+    """The version of the library, '1.2.3'."""
+
+def available_cores() -> int:
+    """Cores that this process may use (affinity, cgroup quota), >= 1."""
+
+def available_memory_bytes() -> int:
+    """Memory that this process may use (cgroup limit), in bytes."""
+
+def cast_targets() -> tuple[str, ...]:
+    """Names of the types that Cast can make."""
+
+class Cast:
+    def __init__(self, to: str) -> None: ...
+
+class FillNull:
+    def __init__(self, value: float, text: bytes | None, integer: int | None) -> None: ...
+
+class HashBucket:
+    def __init__(self, buckets: int) -> None: ...
+
+class Lookup:
+    def __init__(self, vocabulary: object, missing: int | None) -> None: ...
+
+class Scale:
+    def __init__(self, mean: float, std: float) -> None: ...
+
+class Clip:
+    def __init__(self, lower: float | None, upper: float | None) -> None: ...
+
+class Spin:
+    def __init__(self, mean_us: float, sigma: float, heavy_every: int, heavy_factor: float, is_sleep: bool) -> None: ...
+
+class ArrowExport:
+    """
+    Arrow data on its way to a library that speaks the Arrow PyCapsule interface.
+    """
+
+    def __arrow_c_schema__(self) -> object: ...
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+class SlotView:
+    """
+    Bytes of a slot that a NumPy array looks at; the slot stays as long as this object does.
+    """
+
+def summarize(paths: Sequence[str], filesystem: object | None) -> dict[str, Any]:
+    """What the files hold, from their footers (all are read), as a dict."""
+
+class Loader:
+    """The native loader behind penstock.Loader."""
+
+    def __init__(self, *, paths: Sequence[str], filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, direct_decode: bool) -> None: ...
+
+    def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
+        """
+        Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.
+        """
+
+    def num_batches(self) -> int: ...
+
+    def explain(self) -> tuple[str, dict[str, Any]]:
+        """The explanation as (text, dict)."""
+
+    def stats(self) -> tuple[str, dict[str, Any]]:
+        """The statistics as (text, dict)."""
+
+    def memory(self) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+    def close_at_exit(self) -> None: ...
+
+    @property
+    def num_workers(self) -> int: ...
+
+    @property
+    def held_batches(self) -> int: ...
+
+    @property
+    def is_closed(self) -> bool: ...
+
+class EpochIterator(Iterator[Any]):
+    """One epoch of a loader."""
+
+    def __iter__(self) -> EpochIterator: ...
+
+    def __next__(self) -> Any: ...
+
+    def __init__(self, loader: object) -> None: ...
+
+    def close(self) -> None:
+        """End the epoch now: workers are stopped and joined. Idempotent."""

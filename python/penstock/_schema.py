@@ -1,0 +1,92 @@
+"""What columns a loader's batches have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from penstock import _core
+
+__all__ = ["Field", "Schema"]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One column of the batches.
+
+    Parameters
+    ----------
+    name : str
+        The column's key in a batch.
+    dtype : str
+        The type of its elements: "int64", "float32", "bool", ...
+    shape : tuple of int
+        The shape of one row; () for a scalar.
+    has_mask : bool
+        Whether batches also have ``<name>_mask``, bool, True where the value is missing.
+    arrow_type : pyarrow.DataType
+        The column's type with format="arrow".
+    source_type : pyarrow.DataType
+        The column's type in the files.
+    vocabulary : pyarrow.Array or None
+        What codes stand for: code i means ``vocabulary[i]``. None where values are no codes.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    has_mask: bool
+    arrow_type: pa.DataType
+    source_type: pa.DataType
+    vocabulary: pa.Array | None
+
+    def __repr__(self) -> str:
+        words = [self.dtype]
+        if self.shape:
+            words.append(f"x {'x'.join(map(str, self.shape))}")
+        if self.has_mask:
+            words.append(f"with mask {self.name + '_mask'!r}")
+        words.append(f"from {self.source_type}")
+        if self.vocabulary is not None:
+            words.append(f"(codes of {len(self.vocabulary)} values)")
+        return f"<Field {self.name!r}: {' '.join(words)}>"
+
+
+class Schema(Mapping[str, Field]):
+    """The columns of a loader's batches, name -> `Field`, in the order of the batches."""
+
+    def __init__(self, fields: list[Field]) -> None:
+        self._fields = {field.name: field for field in fields}
+
+    @classmethod
+    def _of(cls, loader: _core.Loader) -> Schema:
+        fields, arrow_types, source_types = loader.schema()
+        arrow_schema, source_schema = pa.schema(arrow_types), pa.schema(source_types)
+        return cls(
+            [
+                Field(
+                    name=name,
+                    dtype=dtype,
+                    shape=shape,
+                    has_mask=has_mask,
+                    arrow_type=arrow_schema.types[i],
+                    source_type=source_schema.types[i],
+                    vocabulary=None if vocabulary is None else pa.array(vocabulary),
+                )
+                for i, (name, dtype, shape, has_mask, vocabulary) in enumerate(fields)
+            ]
+        )
+
+    def __getitem__(self, name: str) -> Field:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return "\n".join(["Schema:", *(f"  {field!r}" for field in self._fields.values())])

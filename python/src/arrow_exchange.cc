@@ -1,0 +1,108 @@
+#include "arrow_exchange.h"
+
+#include <arrow/array.h>
+#include <arrow/c/abi.h>
+#include <arrow/c/bridge.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <utility>
+
+#include "bindings.h"
+#include "errors.h"
+
+namespace penstock::python {
+
+using namespace nb::literals;
+
+namespace {
+
+// A capsule that owns a C structure: what nobody has moved out of it is released when the capsule dies.
+template <typename CStruct>
+struct Capsule;
+template <>
+struct Capsule<ArrowSchema> {
+  static constexpr const char* kName = "arrow_schema";
+};
+template <>
+struct Capsule<ArrowArray> {
+  static constexpr const char* kName = "arrow_array";
+};
+
+template <typename CStruct>
+void DestroyCapsule(PyObject* capsule) {
+  auto* c_struct = static_cast<CStruct*>(PyCapsule_GetPointer(capsule, Capsule<CStruct>::kName));
+  if (c_struct->release != nullptr) c_struct->release(c_struct);
+  delete c_struct;
+}
+
+template <typename CStruct>
+std::pair<nb::object, CStruct*> MakeCapsule() {
+  auto c_struct = std::make_unique<CStruct>();
+  c_struct->release = nullptr;
+  nb::object capsule = nb::steal(PyCapsule_New(c_struct.get(), Capsule<CStruct>::kName, &DestroyCapsule<CStruct>));
+  if (!capsule.is_valid()) throw nb::python_error();
+  return {std::move(capsule), c_struct.release()};
+}
+
+template <typename CStruct>
+CStruct* FromCapsule(nb::handle capsule) {
+  auto* c_struct = static_cast<CStruct*>(PyCapsule_GetPointer(capsule.ptr(), Capsule<CStruct>::kName));
+  if (c_struct == nullptr) throw nb::python_error();
+  return c_struct;
+}
+
+/// What Python sees of an array, record batch or schema on its way out. Holds it until the consumer has taken it.
+struct ArrowExport {
+  std::shared_ptr<arrow::Array> array;
+  std::shared_ptr<arrow::RecordBatch> batch;
+  std::shared_ptr<arrow::Schema> schema;
+};
+
+nb::object SchemaCapsule(const ArrowExport& self) {
+  auto [capsule, c_schema] = MakeCapsule<ArrowSchema>();
+  if (self.array != nullptr) {
+    Check(arrow::ExportType(*self.array->type(), c_schema));
+  } else {
+    Check(arrow::ExportSchema(self.batch != nullptr ? *self.batch->schema() : *self.schema, c_schema));
+  }
+  return capsule;
+}
+
+nb::tuple ArrayCapsules(const ArrowExport& self, nb::handle /*requested_schema: a wish that may be ignored*/) {
+  if (self.array == nullptr && self.batch == nullptr) throw nb::type_error("a schema has no data");
+  auto [capsule, c_array] = MakeCapsule<ArrowArray>();
+  Check(self.array != nullptr ? arrow::ExportArray(*self.array, c_array)
+                              : arrow::ExportRecordBatch(*self.batch, c_array));
+  return nb::make_tuple(SchemaCapsule(self), capsule);
+}
+
+}  // namespace
+
+std::shared_ptr<arrow::Array> ImportArray(nb::handle array) {
+  nb::object capsules = array.attr("__arrow_c_array__")();
+  auto* c_schema = FromCapsule<ArrowSchema>(capsules[0]);
+  return Unwrap(arrow::ImportArray(FromCapsule<ArrowArray>(capsules[1]), c_schema));
+}
+
+nb::object ExportArray(std::shared_ptr<arrow::Array> array) {
+  return nb::cast(ArrowExport{std::move(array), nullptr, nullptr});
+}
+
+nb::object ExportRecordBatch(std::shared_ptr<arrow::RecordBatch> batch) {
+  return nb::cast(ArrowExport{nullptr, std::move(batch), nullptr});
+}
+
+nb::object ExportSchema(std::shared_ptr<arrow::Schema> schema) {
+  return nb::cast(ArrowExport{nullptr, nullptr, std::move(schema)});
+}
+
+void BindArrowExport(nb::module_& m) {
+  nb::class_<ArrowExport>(m, "ArrowExport",
+                          "Arrow data on its way to a library that speaks the Arrow PyCapsule interface.")
+      .def("__arrow_c_schema__", &SchemaCapsule)
+      .def("__arrow_c_array__", &ArrayCapsules, "requested_schema"_a.none() = nb::none(),
+           nb::sig("def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]"));
+}
+
+}  // namespace penstock::python

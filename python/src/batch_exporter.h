@@ -1,0 +1,34 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <memory>
+#include <string_view>
+
+#include "penstock/batch.h"
+
+namespace penstock::python {
+
+/// Turns batches into what the user asked for: a dict of tensors or arrays, or a pyarrow.RecordBatch. Nothing is
+/// copied: each object that comes out holds the slot until it dies.
+///
+/// Threads: one call at a time, under the GIL. What comes out may die on any thread.
+class BatchExporter {
+ public:
+  virtual ~BatchExporter() = default;
+  /// The batch as a Python object. Throws nb::python_error.
+  virtual nanobind::object Export(const Batch& batch) = 0;
+};
+
+/// \param format  "torch", "numpy" or "arrow"; the package of that name must be installed (ImportError otherwise).
+std::unique_ptr<BatchExporter> MakeExporter(std::string_view format, const Schema& schema);
+
+std::unique_ptr<BatchExporter> MakeTorchExporter(const Schema& schema);
+std::unique_ptr<BatchExporter> MakeNumpyExporter(const Schema& schema);
+std::unique_ptr<BatchExporter> MakeArrowExporter();
+
+/// The key of a column, or of its mask, in a batch; interned, so that dict look-ups compare pointers.
+nanobind::object ColumnKey(const std::string& name);
+nanobind::object MaskKey(const std::string& name);
+
+}  // namespace penstock::python

@@ -1,0 +1,174 @@
+#include <nanobind/nanobind.h>
+
+#include <chrono>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "bindings.h"
+#include "errors.h"
+#include "py_loader.h"
+
+namespace penstock::python {
+
+using namespace nb::literals;
+
+namespace {
+
+// How long the main thread waits before it looks after signals: they do not wake a condition variable.
+constexpr std::chrono::milliseconds kSignalInterval{50};
+
+/// The ident of Python's main thread, the only one that handles signals.
+unsigned long MainThreadIdent() {
+  static const auto ident =
+      nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
+  return ident;
+}
+
+/// One epoch of a loader, as iter(loader) gives it.
+///
+/// Ownership: keeps its loader alive. Its death ends the epoch where that is still open.
+/// Threads:   under the GIL, which is let go while it waits.
+class EpochIterator {
+ public:
+  EpochIterator(nb::object owner, PyLoader* loader)
+      : owner_(std::move(owner)), loader_(loader), epoch_(loader->StartEpoch()) {}
+  ~EpochIterator() { Finish(); }
+  EpochIterator(const EpochIterator&) = delete;
+  EpochIterator& operator=(const EpochIterator&) = delete;
+
+  /// The next batch in the user's format; an invalid object at the end. Any exception ends the epoch.
+  nb::object Next();
+  /// Ends the epoch; throws where another thread is in Next(). Idempotent.
+  void Close();
+
+ private:
+  using Taken = arrow::Result<std::optional<Batch>>;
+
+  void Finish();
+  void CheckUsable() const;
+  Taken Take() const;
+  Taken TakeMindingSignals() const;
+  std::optional<Batch> TakeOrCollectGarbage() const;
+  [[noreturn]] void RaiseTaken(const arrow::Status& status) const;
+
+  nb::object owner_;
+  PyLoader* loader_;
+  const int64_t epoch_;
+  bool is_finished_ = false;
+};
+
+void EpochIterator::Finish() {
+  if (std::exchange(is_finished_, true)) return;
+  loader_->EndEpoch(epoch_);
+}
+
+void EpochIterator::Close() {
+  PyLoader::Turn turn(loader_);
+  Finish();
+}
+
+void EpochIterator::CheckUsable() const {
+  if (loader_->epoch() != epoch_) {
+    throw std::runtime_error("this iterator was closed when its loader started the next epoch");
+  }
+  if (!loader_->is_closing()) return;
+  RaiseTaken(arrow::Status::Cancelled("the loader is closed"));
+}
+
+EpochIterator::Taken EpochIterator::TakeMindingSignals() const {
+  while (true) {
+    bool timed_out = false;
+    Taken taken = [&] {
+      nb::gil_scoped_release no_gil;
+      return loader_->loader().NextFor(kSignalInterval, &timed_out);
+    }();
+    if (!timed_out) return taken;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
+}
+
+EpochIterator::Taken EpochIterator::Take() const {
+  Loader& loader = loader_->loader();
+  if (loader.options().num_workers > 0) {
+    bool timed_out = false;  // A batch that is ready is taken without letting the GIL go.
+    Taken taken = loader.NextFor(std::chrono::nanoseconds(0), &timed_out);
+    if (!timed_out) return taken;
+  }
+  if (PyThread_get_thread_ident() == MainThreadIdent()) return TakeMindingSignals();
+  nb::gil_scoped_release no_gil;
+  return loader.Next();
+}
+
+void EpochIterator::RaiseTaken(const arrow::Status& status) const {
+  if (status.IsCapacityError()) RaiseMemoryError(status);
+  if (status.IsCancelled() && loader_->is_closed_at_exit()) {
+    PyErr_SetNone(PyExc_SystemExit);  // Ends a daemon thread without a message.
+    throw nb::python_error();
+  }
+  Raise(status);
+}
+
+std::optional<Batch> EpochIterator::TakeOrCollectGarbage() const {
+  Taken taken = Take();
+  if (taken.ok()) return std::move(taken).ValueUnsafe();
+  const arrow::Status status = taken.status();
+  if (!status.IsCapacityError()) RaiseTaken(status);
+  // Batches that only a reference cycle keeps alive need not be an error.
+  nb::module_::import_("gc").attr("collect")();
+  Taken again = Take();
+  if (again.ok() && again->has_value()) return std::move(again).ValueUnsafe();
+  RaiseTaken(again.ok() ? status : again.status());  // The end cannot be near: a batch was due.
+}
+
+nb::object EpochIterator::Next() {
+  if (is_finished_) return {};
+  CheckUsable();
+  PyLoader::Turn turn(loader_);
+  try {
+    std::optional<Batch> batch = TakeOrCollectGarbage();
+    if (batch) return loader_->exporter().Export(*batch);
+  } catch (...) {
+    Finish();
+    throw;
+  }
+  Finish();
+  return {};
+}
+
+PyObject* IterNext(PyObject* self) noexcept {
+  try {
+    return nb::inst_ptr<EpochIterator>(self)->Next().release().ptr();
+  } catch (nb::python_error& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyObject* Self(PyObject* self) noexcept {
+  Py_INCREF(self);
+  return self;
+}
+
+PyType_Slot kIteratorSlots[] = {
+    {Py_tp_iter, reinterpret_cast<void*>(&Self)}, {Py_tp_iternext, reinterpret_cast<void*>(&IterNext)}, {0, nullptr}};
+
+}  // namespace
+
+void BindEpochIterator(nb::module_& m) {
+  MainThreadIdent();
+  nb::class_<EpochIterator>(m, "EpochIterator", nb::type_slots(kIteratorSlots),
+                            nb::sig("class EpochIterator(collections.abc.Iterator[typing.Any])"),
+                            "One epoch of a loader.")
+      .def(
+          "__init__",
+          [](EpochIterator* self, nb::object loader) { new (self) EpochIterator(loader, nb::cast<PyLoader*>(loader)); },
+          "loader"_a)
+      .def("close", &EpochIterator::Close, "End the epoch now: workers are stopped and joined. Idempotent.");
+}
+
+}  // namespace penstock::python

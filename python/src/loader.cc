@@ -1,0 +1,193 @@
+#include <arrow/buffer.h>
+#include <arrow/compute/expression.h>
+#include <arrow/type.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "arrow_exchange.h"
+#include "bindings.h"
+#include "errors.h"
+#include "file_system.h"
+#include "py_loader.h"
+#include "reports.h"
+
+namespace penstock::python {
+
+using namespace nb::literals;
+
+PyLoader::PyLoader(LoaderOptions options, std::string format) : format_(std::move(format)) {
+  arrow::Result<std::unique_ptr<Loader>> made = [&] {
+    nb::gil_scoped_release no_gil;  // Footers are read here.
+    return Loader::Make(std::move(options));
+  }();
+  loader_ = Unwrap(std::move(made));
+}
+
+PyLoader::~PyLoader() {
+  nb::gil_scoped_release no_gil;
+  loader_.reset();
+}
+
+BatchExporter& PyLoader::exporter() {
+  if (exporter_ == nullptr) exporter_ = MakeExporter(format_, *loader_->schema());
+  return *exporter_;
+}
+
+PyLoader::Turn::Turn(PyLoader* loader) : loader_(loader) {
+  if (loader->is_taken_) {
+    throw std::runtime_error("another thread is taking a batch from this loader; take them from one thread at a time");
+  }
+  loader->is_taken_ = true;
+}
+
+int64_t PyLoader::StartEpoch() {
+  if (is_closing_) throw std::runtime_error("the loader is closed");
+  Turn turn(this);
+  exporter();  // What is missing (torch) shows before threads start.
+  arrow::Status status = [&] {
+    nb::gil_scoped_release no_gil;
+    return loader_->StartEpoch();
+  }();
+  Check(status);
+  return ++epoch_;
+}
+
+void PyLoader::EndEpoch(int64_t epoch) {
+  if (epoch != epoch_) return;
+  nb::gil_scoped_release no_gil;
+  loader_->EndEpoch();
+}
+
+void PyLoader::Close() {
+  is_closing_ = true;
+  nb::gil_scoped_release no_gil;
+  loader_->Close();
+}
+
+void PyLoader::CloseAtExit() {
+  is_closed_at_exit_ = true;
+  Close();
+}
+
+namespace {
+
+using Transforms = std::vector<std::tuple<std::string, std::string, std::vector<Op>>>;
+
+/// Keyword arguments of _core.Loader that are more than plain values.
+struct Choices {
+  std::optional<nb::bytes> filter;
+  Transforms transforms;
+  bool is_mask;
+  std::map<std::string, ops::FillNull> fill;
+};
+
+void SetChoices(Choices choices, LoaderOptions* options) {
+  if (choices.filter) {
+    auto buffer = arrow::Buffer::FromString(std::string(choices.filter->c_str(), choices.filter->size()));
+    options->filter =
+        std::make_shared<const arrow::compute::Expression>(Unwrap(arrow::compute::Deserialize(std::move(buffer))));
+  }
+  for (auto& [output, input, chain] : choices.transforms) {
+    options->transforms.push_back({std::move(output), std::move(input), std::move(chain)});
+  }
+  options->nulls.otherwise = choices.is_mask ? NullPolicy::Kind::kMask : NullPolicy::Kind::kError;
+  options->nulls.fill = std::move(choices.fill);
+}
+
+void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object filesystem, int64_t batch_size,
+                bool drop_last, std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter,
+                Transforms transforms, bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls,
+                std::string format, int num_workers, int prefetch_batches, int64_t memory_budget_bytes, bool in_order,
+                std::optional<int64_t> limit, bool direct_decode) {
+  LoaderOptions options;
+  options.paths = std::move(paths);
+  options.filesystem = MakeFileSystem(filesystem);
+  options.batch_size = batch_size;
+  options.drop_last = drop_last;
+  options.columns = std::move(columns);
+  SetChoices({std::move(filter), std::move(transforms), mask_nulls, std::move(fill_nulls)}, &options);
+  options.layout = format == "arrow" ? Layout::kArrow : Layout::kTensor;
+  options.num_workers = num_workers;
+  options.prefetch_batches = prefetch_batches;
+  options.memory_budget_bytes = memory_budget_bytes;
+  options.in_order = in_order;
+  options.limit = limit;
+  options.use_direct_decode = direct_decode;
+  new (self) PyLoader(std::move(options), std::move(format));
+}
+
+nb::tuple DescribeSchema(PyLoader& self) {
+  nb::list fields;
+  arrow::FieldVector arrow_fields, source_fields;
+  for (const Field& field : *self.loader().schema()) {
+    nb::object vocabulary = field.vocabulary != nullptr ? ExportArray(field.vocabulary) : nb::none();
+    nb::list shape;
+    for (int64_t extent : field.shape) shape.append(extent);
+    fields.append(nb::make_tuple(field.name, std::string(DTypeName(field.dtype)), nb::tuple(shape), field.has_mask,
+                                 std::move(vocabulary)));
+    arrow_fields.push_back(arrow::field(field.name, field.arrow_type));
+    source_fields.push_back(arrow::field(field.name, field.source_type));
+  }
+  return nb::make_tuple(fields, ExportSchema(arrow::schema(std::move(arrow_fields))),
+                        ExportSchema(arrow::schema(std::move(source_fields))));
+}
+
+int64_t NumBatches(PyLoader& self) {
+  arrow::Result<int64_t> batches = [&] {
+    nb::gil_scoped_release no_gil;
+    return self.loader().NumBatches();
+  }();
+  return Unwrap(std::move(batches));
+}
+
+nb::tuple Explain(PyLoader& self) {
+  arrow::Result<Explanation> result = [&] {
+    nb::gil_scoped_release no_gil;
+    return self.loader().Explain();
+  }();
+  Explanation explanation = Unwrap(std::move(result));
+  return nb::make_tuple(explanation.ToString(), ToDict(explanation));
+}
+
+nb::tuple Stats(PyLoader& self) {
+  const StatsReport report = self.loader().Stats();
+  return nb::make_tuple(report.ToString(), ToDict(report));
+}
+
+}  // namespace
+
+void BindLoader(nb::module_& m) {
+  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), "The native loader behind penstock.Loader.")
+      .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
+           "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
+           "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),
+           "direct_decode"_a)
+      .def("schema", &DescribeSchema,
+           nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
+           "Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.")
+      .def("num_batches", &NumBatches)
+      .def("explain", &Explain, nb::sig("def explain(self) -> tuple[str, dict[str, typing.Any]]"),
+           "The explanation as (text, dict).")
+      .def("stats", &Stats, nb::sig("def stats(self) -> tuple[str, dict[str, typing.Any]]"),
+           "The statistics as (text, dict).")
+      .def(
+          "memory", [](PyLoader& self) { return ToDict(self.loader().Memory()); },
+          nb::sig("def memory(self) -> dict[str, typing.Any]"))
+      .def("close", &PyLoader::Close)
+      .def("close_at_exit", &PyLoader::CloseAtExit)
+      .def_prop_ro("num_workers", [](PyLoader& self) { return self.loader().options().num_workers; })
+      .def_prop_ro("held_batches", [](PyLoader& self) { return self.loader().held_batches(); })
+      .def_prop_ro("is_closed", [](PyLoader& self) { return self.loader().is_closed(); });
+}
+
+}  // namespace penstock::python

@@ -1,0 +1,98 @@
+#include "penstock/ledger.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace penstock {
+namespace {
+
+size_t Index(Account account) { return static_cast<size_t>(account); }
+
+bool IsDecodeGroup(Account account) { return account == Account::kDecode || account == Account::kBlocks; }
+
+bool IsSlotGroup(Account account) {
+  return account == Account::kSlots || account == Account::kUser || account == Account::kPython ||
+         account == Account::kShuffle;
+}
+
+}  // namespace
+
+std::string_view AccountName(Account account) {
+  static constexpr std::array<std::string_view, kNumAccounts> kNames = {"metadata", "decode", "blocks", "slots",
+                                                                        "shuffle",  "user",   "python", "device"};
+  return kNames[Index(account)];
+}
+
+void Ledger::SetAside(int64_t slot_bytes, int64_t decode_bytes) {
+  MutexLock lock(mu_);
+  slot_floor_bytes_ = slot_bytes;
+  decode_floor_bytes_ = decode_bytes;
+}
+
+int64_t Ledger::FreeBytesLocked(Account account) const {
+  int64_t slot_bytes = 0;
+  int64_t decode_bytes = 0;
+  for (int i = 0; i < kNumAccounts; ++i) {
+    const auto each = static_cast<Account>(i);
+    if (IsSlotGroup(each)) slot_bytes += report_[each].current_bytes;
+    if (IsDecodeGroup(each)) decode_bytes += report_[each].current_bytes;
+  }
+  // The caller's own group may use its set-aside; the other group's stays out of reach.
+  int64_t out_of_reach = 0;
+  if (!IsSlotGroup(account)) out_of_reach += std::max<int64_t>(0, slot_floor_bytes_ - slot_bytes);
+  if (!IsDecodeGroup(account)) out_of_reach += std::max<int64_t>(0, decode_floor_bytes_ - decode_bytes);
+  return budget_bytes_ - report_.total.current_bytes - out_of_reach;
+}
+
+void Ledger::AddLocked(Account account, int64_t bytes) {
+  auto& line = report_.accounts[Index(account)];
+  line.current_bytes += bytes;
+  line.peak_bytes = std::max(line.peak_bytes, line.current_bytes);
+  if (account == Account::kDevice) return;
+  report_.total.current_bytes += bytes;
+  report_.total.peak_bytes = std::max(report_.total.peak_bytes, report_.total.current_bytes);
+  report_.over_budget_bytes = std::max(report_.over_budget_bytes, report_.total.current_bytes - budget_bytes_);
+}
+
+bool Ledger::TryAdd(Account account, int64_t bytes) {
+  MutexLock lock(mu_);
+  if (bytes > FreeBytesLocked(account)) return false;
+  AddLocked(account, bytes);
+  return true;
+}
+
+void Ledger::Add(Account account, int64_t bytes) {
+  MutexLock lock(mu_);
+  AddLocked(account, bytes);
+}
+
+void Ledger::Sub(Account account, int64_t bytes) {
+  MutexLock lock(mu_);
+  auto& line = report_.accounts[Index(account)];
+  assert(line.current_bytes >= bytes);
+  line.current_bytes -= bytes;
+  if (account != Account::kDevice) report_.total.current_bytes -= bytes;
+}
+
+void Ledger::Move(Account from, Account to, int64_t bytes) {
+  MutexLock lock(mu_);
+  auto& line = report_.accounts[Index(from)];
+  assert(line.current_bytes >= bytes);
+  line.current_bytes -= bytes;
+  report_.total.current_bytes -= bytes;  // Added again below, so that the total's peak does not see both.
+  AddLocked(to, bytes);
+}
+
+MemoryReport Ledger::Report() const {
+  MutexLock lock(mu_);
+  MemoryReport report = report_;
+  report.budget_bytes = budget_bytes_;
+  return report;
+}
+
+int64_t Ledger::FreeBytes(Account account) const {
+  MutexLock lock(mu_);
+  return FreeBytesLocked(account);
+}
+
+}  // namespace penstock

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <arrow/status.h>
+
+#include <cstdint>
+
+#include "penstock/ops.h"
+
+namespace penstock {
+
+/// An ops::Spin made ready: what each row costs, and spending it.
+///
+/// Threads: immutable. Blocking: Spend() spins or sleeps.
+class Spinner {
+ public:
+  /// Invalid where a setting is negative or not finite.
+  static arrow::Result<Spinner> Make(const ops::Spin& op);
+
+  /// The time of the row at this position in its row group; the same in every run.
+  double RowMicros(int64_t row) const;
+  /// Spends the time of rows [first_row, first_row + rows) at once.
+  void Spend(int64_t first_row, int64_t rows) const;
+
+ private:
+  explicit Spinner(const ops::Spin& op);
+
+  ops::Spin op_;
+  double log_median_;
+};
+
+}  // namespace penstock

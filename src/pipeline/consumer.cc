@@ -1,0 +1,164 @@
+// The caller's side of an epoch.
+#include <algorithm>
+
+#include "pipeline/scheduler.h"
+
+namespace penstock {
+namespace {
+
+/// One batch in the caller's hand.
+struct BatchHold {
+  BatchHold(std::shared_ptr<SlotLease> from, std::shared_ptr<std::atomic<int64_t>> counter)
+      : lease(std::move(from)), held_batches(std::move(counter)) {
+    held_batches->fetch_add(1, std::memory_order_relaxed);
+  }
+  ~BatchHold() { held_batches->fetch_sub(1, std::memory_order_relaxed); }
+  BatchHold(const BatchHold&) = delete;
+  BatchHold& operator=(const BatchHold&) = delete;
+
+  std::shared_ptr<SlotLease> lease;
+  std::shared_ptr<std::atomic<int64_t>> held_batches;
+};
+
+}  // namespace
+
+arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* timed_out) {
+  while (true) {
+    if (auto batch = NextInHand()) return batch;
+    if (is_over_) return std::nullopt;
+    auto taken = TakeSlot(deadline, timed_out);
+    if (!taken.ok()) {
+      is_over_ = true;
+      return taken.status();
+    }
+    if (*taken) continue;
+    if (!*timed_out) is_over_ = true;
+    return std::nullopt;
+  }
+}
+
+std::optional<Batch> Scheduler::NextInHand() {
+  if (hand_.next_batch == hand_.num_batches) return std::nullopt;
+  const int64_t batch = hand_.next_batch++;
+  const int64_t rows = std::min(plan_.layout->batch_rows(), hand_.num_rows - batch * plan_.layout->batch_rows());
+  std::shared_ptr<SlotLease> lease = hand_.lease;
+  if (hand_.next_batch == hand_.num_batches) hand_.lease.reset();  // From here on the batches alone hold the slot.
+  return plan_.layout->View(hand_.base, batch, rows, std::make_shared<BatchHold>(std::move(lease), plan_.held_batches));
+}
+
+// The slot that can be handed over now, or -1.
+int64_t Scheduler::DeliverableLocked() const {
+  if (plan_.in_order) {
+    const auto front = open_.find(next_slot_);
+    return front != open_.end() && IsCompleteLocked(front->first, front->second) ? next_slot_ : -1;
+  }
+  for (const auto& [index, slot] : open_) {
+    if (!IsCompleteLocked(index, slot)) continue;
+    // The short batch comes last.
+    const bool is_short = SlotRowsLocked(index) < plan_.layout->rows();
+    if (!is_short || delivered_slots_ == index) return index;
+  }
+  return -1;
+}
+
+bool Scheduler::IsEndLocked() const {
+  return total_rows_ >= 0 && delivered_slots_ * plan_.layout->rows() >= total_rows_;
+}
+
+void Scheduler::HandOverLocked(int64_t index) {
+  const auto found = open_.find(index);
+  plan_.ledger->Move(Account::kSlots, Account::kUser, plan_.layout->bytes());
+  hand_ = {};
+  hand_.base = found->second.memory.data();
+  hand_.num_rows = SlotRowsLocked(index);
+  const int64_t batch_rows = plan_.layout->batch_rows();
+  hand_.num_batches = plan_.drop_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
+  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(found->second.memory));
+  open_.erase(found);
+  ++user_slots_;
+  ++delivered_slots_;
+  next_slot_ = index + 1;
+}
+
+arrow::Status Scheduler::KeptBatchesLocked() const {
+  const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
+  return arrow::Status::CapacityError(
+      "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
+      FormatBytes(user_slots_ * plan_.layout->bytes()), " of a budget of ", FormatBytes(plan_.ledger->budget_bytes()),
+      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise memory_budget.");
+}
+
+// Hands the next slot over to hand_; false at the end of the epoch or, with *timed_out set, at the deadline.
+arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
+  std::shared_ptr<SlotLease> used_up = std::move(hand_.lease);  // Of a slot without a full batch; dies outside the mutex.
+  hand_ = {};
+  used_up.reset();
+  MutexLock lock(mu_);
+  kept_slots_ = std::max(0, user_slots_ - 1);
+  bool is_opening_tried = false;
+  while (true) {
+    if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
+    if (IsEndLocked()) return false;
+    const int64_t index = DeliverableLocked();
+    if (index >= 0 && index < failed_slot_) {
+      HandOverLocked(index);
+      lock.Unlock();
+      OpenSlots();
+      return true;
+    }
+    if (failed_slot_ != kNever && (plan_.in_order ? failed_slot_ <= next_slot_ : running_tasks_ == 0 && !HasMorselLocked())) {
+      return failure_;
+    }
+    const bool is_end_unknown = total_rows_ < 0 && (is_planning_ || (!pending_.has_value() && !is_plan_done_));
+    if (open_.empty() && mapping_slots_ == 0 && failed_slot_ == kNever && !is_end_unknown) {
+      if (is_opening_tried) return KeptBatchesLocked();
+      is_opening_tried = true;
+      lock.Unlock();
+      OpenSlots();
+      lock.Lock();
+      continue;
+    }
+    is_opening_tried = false;
+    if (plan_.num_workers == 0) {
+      ARROW_RETURN_NOT_OK(WorkOnce(lock));
+      if (deadline && std::chrono::steady_clock::now() >= *deadline && DeliverableLocked() < 0 && !IsEndLocked()) {
+        *timed_out = true;
+        return false;
+      }
+      continue;
+    }
+    is_consumer_waiting_ = true;
+    if (idle_for_slot_ > 0 && GrowLocked()) {
+      lock.Unlock();
+      OpenSlots();
+      lock.Lock();
+      is_consumer_waiting_ = false;
+      continue;
+    }
+    if (!deadline) {
+      ready_.Wait(mu_);
+    } else if (!ready_.WaitFor(mu_, *deadline - std::chrono::steady_clock::now())) {
+      is_consumer_waiting_ = false;
+      if (DeliverableLocked() >= 0 || IsEndLocked() || failed_slot_ != kNever || is_stopping_) continue;
+      *timed_out = true;
+      return false;
+    }
+    is_consumer_waiting_ = false;
+  }
+}
+
+// With no workers: does what a worker would do next. Nobody else could free anything, so nothing to do is an error.
+arrow::Status Scheduler::WorkOnce(MutexLock& lock) {
+  Task task;
+  Doomed doomed;
+  if (!TakeLocked(&task, &doomed)) return KeptBatchesLocked();
+  if (!doomed.empty()) {
+    lock.Unlock();
+    doomed = {};
+    lock.Lock();
+  }
+  RunTask(lock, task);
+  return arrow::Status::OK();
+}
+
+}  // namespace penstock

@@ -1,0 +1,76 @@
+#include "pipeline/lane.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <arrow/util/byte_size.h>
+#include <parquet/metadata.h>
+
+namespace penstock {
+namespace {
+
+// Below this many elements a row group is not worth sharing; above, lanes are few enough to be found quickly.
+constexpr int64_t kCellsPerLane = 16 * 1024;
+constexpr int64_t kMaxLanes = 16;
+
+std::unique_ptr<Lane> NewLane(Chunk* chunk, Lane::Kind kind, int64_t* next_number) {
+  auto lane = std::make_unique<Lane>();
+  lane->kind = kind;
+  lane->chunk = chunk;
+  lane->number = (*next_number)++;
+  lane->begin_row = lane->next_row = chunk->begin_row;
+  lane->end_row = chunk->begin_row + chunk->rows;
+  return lane;
+}
+
+int64_t Weight(const parquet::RowGroupMetaData& group, const OutputColumn& output, int64_t rows) {
+  const int column = group.schema()->ColumnIndex(output.input);
+  const int64_t stored = column < 0 ? 0 : group.ColumnChunk(column)->total_compressed_size();
+  return stored + rows * output.converter->field().row_bytes();
+}
+
+}  // namespace
+
+Block::Block(std::shared_ptr<ReservedPool> from, PieceReader::Piece decoded)
+    : pool(std::move(from)), piece(std::move(decoded)) {
+  int64_t held = arrow::util::TotalBufferSize(*piece.rows);
+  if (piece.row_numbers != nullptr) held += arrow::util::TotalBufferSize(*piece.row_numbers);
+  bytes = std::min(held, pool->bytes_allocated());
+  pool->MoveToBlocks(bytes);
+}
+
+Block::~Block() {
+  pool->MoveFromBlocks(bytes);
+  piece = {};
+}
+
+std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t* next_number) {
+  std::vector<std::unique_ptr<Lane>> lanes;
+  const ReadPlan& plan = chunk->spec.file->read_plan();
+  const auto group = chunk->spec.file->parquet()->metadata->RowGroup(chunk->spec.row_group);
+
+  const auto columns = static_cast<int64_t>(plan.direct.size());
+  const int64_t by_cells = (chunk->rows * columns + kCellsPerLane - 1) / kCellsPerLane;
+  const int64_t num_lanes = std::min({columns, by_cells, kMaxLanes});
+  for (int64_t i = 0; i < num_lanes; ++i) lanes.push_back(NewLane(chunk, Lane::Kind::kDirect, next_number));
+
+  std::vector<int64_t> weights(plan.direct.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = Weight(*group, projection.outputs[static_cast<size_t>(plan.direct[i])], chunk->rows);
+  }
+  std::vector<size_t> order(weights.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return weights[a] > weights[b]; });
+  for (size_t i : order) {  // The heaviest column first, always to the lightest lane.
+    Lane& lightest = **std::min_element(lanes.begin(), lanes.end(), [](auto& a, auto& b) { return a->cost < b->cost; });
+    lightest.outputs.push_back(plan.direct[i]);
+    lightest.cost += weights[i];
+  }
+  if (!plan.constant.empty()) {
+    lanes.push_back(NewLane(chunk, Lane::Kind::kConstant, next_number));
+    lanes.back()->constants = plan.constant;
+  }
+  return lanes;
+}
+
+}  // namespace penstock

@@ -1,0 +1,314 @@
+#include "penstock/loader.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include <arrow/type.h>
+#include <parquet/metadata.h>
+
+#include "penstock/mutex.h"
+#include "pipeline/survey.h"
+#include "pipeline/scheduler.h"
+
+namespace penstock {
+namespace {
+
+arrow::Status CheckOptions(const LoaderOptions& options) {
+  if (options.batch_size < 1) return arrow::Status::Invalid("batch_size must be at least 1, not ", options.batch_size);
+  if (options.memory_budget_bytes < 1) {
+    return arrow::Status::Invalid("memory_budget must be at least 1 byte, not ", options.memory_budget_bytes);
+  }
+  if (options.limit && *options.limit < 0) return arrow::Status::Invalid("limit must be at least 0, not ", *options.limit);
+  if (options.num_workers < -1) return arrow::Status::Invalid("num_workers must be at least 0, not ", options.num_workers);
+  if (options.prefetch_batches < -1) {
+    return arrow::Status::Invalid("prefetch_batches must be at least 0, not ", options.prefetch_batches);
+  }
+  return arrow::Status::OK();
+}
+
+// The consumer is to be scheduled at once when it wakes: workers are batch work. Needs no privilege; where it is refused nothing is lost.
+void BecomeBatchWork() {
+  sched_param param = {};
+  pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
+  pthread_setname_np(pthread_self(), "penstock");
+}
+
+class LoaderImpl : public Loader {
+ public:
+  explicit LoaderImpl(LoaderOptions options)
+      : options_(std::move(options)),
+        ledger_(std::make_shared<Ledger>(options_.memory_budget_bytes)),
+        stats_(std::make_shared<StatsCollector>()),
+        held_batches_(std::make_shared<std::atomic<int64_t>>(0)),
+        fork_generation_(ForkGeneration()) {}
+
+  ~LoaderImpl() override { Close(); }
+
+  arrow::Status Init();
+
+  arrow::Status StartEpoch() override;
+  arrow::Result<std::optional<Batch>> Next() override { return NextBefore(std::nullopt, nullptr); }
+  arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout, bool* timed_out) override {
+    return NextBefore(std::chrono::steady_clock::now() + timeout, timed_out);
+  }
+  void EndEpoch() override { End(/*is_closing=*/false); }
+  void Close() override { End(/*is_closing=*/true); }
+  bool is_closed() const override { return is_closed_; }
+
+  const std::shared_ptr<const Schema>& schema() const override { return schema_; }
+  arrow::Result<int64_t> NumBatches() override;
+  arrow::Result<int64_t> NumRows() override;
+  arrow::Result<Explanation> Explain() override;
+  StatsReport Stats() const override;
+  MemoryReport Memory() const override { return ledger_->Report(); }
+  int64_t held_batches() const override { return held_batches_->load(std::memory_order_relaxed); }
+  const LoaderOptions& options() const override { return options_; }
+
+ private:
+  arrow::Status CheckUsable() const;
+  arrow::Status CheckBudget();
+  arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
+  void End(bool is_closing);
+  std::shared_ptr<Scheduler> CurrentEpoch() const {
+    MutexLock lock(epoch_mu_);
+    return epoch_;
+  }
+  arrow::Result<const Survey*> SurveyAll();
+
+  LoaderOptions options_;
+  const std::shared_ptr<Ledger> ledger_;
+  const std::shared_ptr<StatsCollector> stats_;
+  const std::shared_ptr<std::atomic<int64_t>> held_batches_;
+  const int fork_generation_;
+
+  // Constant after Init().
+  FileSet files_;
+  Projection projection_;
+  std::shared_ptr<ReservedPool> vocabulary_pool_;
+  std::shared_ptr<const Schema> schema_;
+  std::shared_ptr<const SlotLayout> layout_;
+  SlotSizing sizing_;
+  int64_t metadata_bytes_ = 0;
+  int64_t most_decode_bytes_ = 0;
+
+  std::atomic<bool> is_closed_{false};
+  Mutex consumer_mu_;  // Held by Next(), so that End() by another thread waits for it to return.
+  mutable Mutex epoch_mu_;
+  std::shared_ptr<Scheduler> epoch_ PENSTOCK_GUARDED_BY(epoch_mu_);
+  std::vector<std::thread> workers_ PENSTOCK_GUARDED_BY(consumer_mu_);
+
+  Mutex survey_mu_;
+  std::optional<Survey> survey_ PENSTOCK_GUARDED_BY(survey_mu_);
+};
+
+arrow::Status LoaderImpl::Init() {
+  ARROW_RETURN_NOT_OK(CheckOptions(options_));
+  if (options_.num_workers < 0) options_.num_workers = AvailableCores();
+  ARROW_ASSIGN_OR_RAISE(files_, ResolveFiles(options_.paths, options_.filesystem));
+  metadata_bytes_ = files_.MemoryBytes();
+  if (!ledger_->TryAdd(Account::kMetadata, metadata_bytes_)) {
+    const int64_t needed = std::exchange(metadata_bytes_, 0);
+    return arrow::Status::Invalid("memory_budget is too small: the list of ", files_.files.size(), " files alone takes ", needed, " bytes");
+  }
+  vocabulary_pool_ = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
+  int64_t known_rows = -1;
+  {
+    ARROW_ASSIGN_OR_RAISE(auto first, OpenParquet(*files_.filesystem, files_.files.front(), &stats_->io));
+    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, files_, *first, vocabulary_pool_.get(), &stats_->io));
+    if (files_.files.size() == 1 && projection_.filter == nullptr) known_rows = first->metadata->num_rows();
+    if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
+  }
+  if (projection_.outputs.empty()) return arrow::Status::Invalid("no columns: `columns` and `transforms` name none");
+  auto schema = std::make_shared<Schema>();
+  for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
+  schema_ = std::move(schema);
+  sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows);
+  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
+  return CheckBudget();
+}
+
+// What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused here.
+arrow::Status LoaderImpl::CheckBudget() {
+  // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
+  const auto unlimited = std::make_shared<Ledger>(kUnlimited);
+  ARROW_ASSIGN_OR_RAISE(const Survey first,
+                        Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited, unlimited, &stats_->io));
+  const int64_t metadata_bytes = ledger_->Report()[Account::kMetadata].current_bytes + first.most_file_bytes;
+  const int64_t slot_bytes = 2 * layout_->bytes();
+  const int64_t least_bytes = metadata_bytes + slot_bytes + first.least_chunk_bytes;
+  if (options_.memory_budget_bytes < least_bytes) {
+    return arrow::Status::Invalid(
+        "memory_budget of ", FormatBytes(options_.memory_budget_bytes), " is too small: the least that works here is ", least_bytes,
+        " bytes (two slots of ", FormatBytes(layout_->bytes()), ", ", FormatBytes(first.least_chunk_bytes),
+        " to decode a row group, ", FormatBytes(metadata_bytes),
+        " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
+  }
+  most_decode_bytes_ = options_.memory_budget_bytes - metadata_bytes - slot_bytes;
+  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, first.most_chunk_bytes));
+  return arrow::Status::OK();
+}
+
+arrow::Status LoaderImpl::CheckUsable() const {
+  if (ForkGeneration() != fork_generation_) {
+    return arrow::Status::Cancelled("this loader was made before the process forked, and threads do not survive a fork: make the loader in the child");
+  }
+  if (is_closed_) return arrow::Status::Cancelled("the loader was closed");
+  return arrow::Status::OK();
+}
+
+arrow::Status LoaderImpl::StartEpoch() {
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  EndEpoch();
+  EpochPlan plan;
+  plan.files = &files_;
+  plan.projection = &projection_;
+  plan.layout = layout_;
+  plan.sizing = sizing_;
+  plan.num_workers = options_.num_workers;
+  plan.in_order = options_.in_order;
+  plan.drop_last = options_.drop_last;
+  plan.use_direct_decode = options_.use_direct_decode;
+  plan.limit = options_.limit;
+  plan.most_decode_bytes = most_decode_bytes_;
+  plan.ledger = ledger_;
+  plan.stats = stats_;
+  plan.held_batches = held_batches_;
+  auto epoch = std::make_shared<Scheduler>(std::move(plan));
+  stats_->EpochStarted();
+  MutexLock consumer_lock(consumer_mu_);
+  for (int i = 0; i < options_.num_workers; ++i) {
+    workers_.emplace_back([epoch] {
+      BecomeBatchWork();
+      epoch->RunWorker();
+    });
+  }
+  MutexLock lock(epoch_mu_);
+  epoch_ = std::move(epoch);
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline deadline, bool* timed_out) {
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  bool ignored = false;
+  if (timed_out == nullptr) timed_out = &ignored;
+  *timed_out = false;
+  MutexLock lock(consumer_mu_);
+  const auto epoch = CurrentEpoch();
+  if (epoch == nullptr) {
+    // Between the check above and here another thread may have closed the loader.
+    ARROW_RETURN_NOT_OK(CheckUsable());
+    return std::nullopt;
+  }
+  stats_->NextCalled(NowNs());
+  auto batch = epoch->Next(deadline, timed_out);
+  if (!*timed_out) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
+  return batch;
+}
+
+void LoaderImpl::End(bool is_closing) {
+  if (ForkGeneration() != fork_generation_) {
+    // The threads are not in this process, and a mutex may be held by one of them: leave everything as it is.
+    for (auto& worker : workers_) worker.detach();
+    new std::shared_ptr<Scheduler>(std::move(epoch_));
+    workers_.clear();
+    return;
+  }
+  if (is_closing) is_closed_ = true;
+  if (const auto epoch = CurrentEpoch()) epoch->Stop();
+  MutexLock consumer_lock(consumer_mu_);
+  const auto epoch = CurrentEpoch();
+  if (epoch != nullptr) {
+    epoch->Stop();
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+    epoch->Clear();
+    MutexLock lock(epoch_mu_);
+    epoch_.reset();
+  }
+  if (is_closing && metadata_bytes_ > 0) {
+    vocabulary_pool_.reset();
+    ledger_->Sub(Account::kMetadata, std::exchange(metadata_bytes_, 0));
+  }
+}
+
+arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
+  MutexLock lock(survey_mu_);
+  if (!survey_) {
+    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(files_, projection_, options_, kUnlimited, most_decode_bytes_, ledger_, &stats_->io,
+                                              sizing_.open_slots * layout_->rows()));
+  }
+  return &*survey_;
+}
+
+arrow::Result<int64_t> LoaderImpl::NumRows() {
+  if (projection_.filter != nullptr) {
+    return arrow::Status::TypeError("the number of rows is not known ahead: a filter decides on the way");
+  }
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
+  return options_.limit ? std::min(survey->rows, *options_.limit) : survey->rows;
+}
+
+arrow::Result<int64_t> LoaderImpl::NumBatches() {
+  ARROW_ASSIGN_OR_RAISE(const int64_t rows, NumRows());
+  return options_.drop_last ? rows / options_.batch_size : (rows + options_.batch_size - 1) / options_.batch_size;
+}
+
+arrow::Result<Explanation> LoaderImpl::Explain() {
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
+  Explanation explanation;
+  const bool is_counted = projection_.filter == nullptr;
+  explanation.files = static_cast<int64_t>(files_.files.size());
+  explanation.row_groups = survey->row_groups;
+  explanation.plan = is_counted ? "counted" : "discovered";
+  if (is_counted) {
+    ARROW_ASSIGN_OR_RAISE(explanation.rows, NumRows());
+    ARROW_ASSIGN_OR_RAISE(explanation.batches, NumBatches());
+  }
+  explanation.batch_bytes = sizing_.batch_bytes;
+  explanation.batches_per_slot = sizing_.batches_per_slot;
+  explanation.slot_bytes = layout_->bytes();
+  explanation.slots = sizing_.open_slots + 1;
+  explanation.chunk_bytes = survey->most_chunk_bytes;
+  explanation.metadata_bytes = metadata_bytes_ + vocabulary_pool_->bytes_allocated() + survey->window_file_bytes;
+  explanation.memory_budget_bytes = options_.memory_budget_bytes;
+  explanation.least_budget_bytes =
+      metadata_bytes_ + vocabulary_pool_->bytes_allocated() + survey->most_file_bytes + 2 * layout_->bytes() + survey->least_chunk_bytes;
+  explanation.predicted_peak_bytes =
+      std::min(options_.memory_budget_bytes,
+               explanation.metadata_bytes + explanation.slots * layout_->bytes() + survey->window_chunk_bytes);
+  explanation.num_workers = options_.num_workers;
+  for (size_t i = 0; i < projection_.outputs.size(); ++i) {
+    const Field& field = (*schema_)[i];
+    std::string type(DTypeName(field.dtype));
+    for (int64_t extent : field.shape) type += "[" + std::to_string(extent) + "]";
+    explanation.columns.push_back({field.name, std::move(type), field.source_type->ToString(), survey->ways[i], field.row_bytes()});
+  }
+  return explanation;
+}
+
+StatsReport LoaderImpl::Stats() const {
+  StatsReport report = stats_->Report();
+  report.num_workers = options_.num_workers;
+  report.memory = ledger_->Report();
+  Judge(&report);
+  return report;
+}
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<Loader>> Loader::Make(LoaderOptions options) {
+  auto loader = std::make_unique<LoaderImpl>(std::move(options));
+  arrow::Status status = loader->Init();
+  // At construction there is nothing to wait for: what does not fit is a wrong option.
+  if (status.IsOutOfMemory()) return arrow::Status::Invalid(status.message());
+  ARROW_RETURN_NOT_OK(status);
+  return loader;
+}
+
+}  // namespace penstock

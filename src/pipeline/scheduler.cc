@@ -1,0 +1,115 @@
+#include "pipeline/scheduler.h"
+
+#include <algorithm>
+
+namespace penstock {
+
+Scheduler::Scheduler(EpochPlan plan)
+    : plan_(std::move(plan)),
+      num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
+      fork_generation_(ForkGeneration()),
+      cursor_(plan_.files, plan_.projection, plan_.use_direct_decode, plan_.ledger, &plan_.stats->io),
+      most_slots_(plan_.sizing.open_slots + 1) {
+  plan_.stats->SetSlots(most_slots_, 0);
+}
+
+Scheduler::~Scheduler() = default;
+
+void Scheduler::WakeOneLocked() {
+  if (idle_workers_ > 0) work_.NotifyOne();
+}
+
+void Scheduler::RunWorker() {
+  OpenSlots();
+  MutexLock lock(mu_);
+  while (!is_stopping_) {
+    Task task;
+    Doomed doomed;
+    const bool is_taken = TakeLocked(&task, &doomed);
+    if (!doomed.empty()) {
+      lock.Unlock();
+      doomed = {};
+      lock.Lock();
+    }
+    if (is_taken) {
+      // A chain: who takes work and sees more wakes one colleague, so that the consumer never has to wake them all.
+      if (idle_workers_ > 0 && (HasMorselLocked() || HasPieceLocked())) work_.NotifyOne();
+      RunTask(lock, task);
+      continue;
+    }
+    const Lack lack = LackLocked();
+    if (lack == Lack::kSlot && GrowLocked()) {
+      lock.Unlock();
+      OpenSlots();
+      lock.Lock();
+      continue;
+    }
+    const int64_t idle_since_ns = NowNs();
+    ++idle_workers_;
+    if (lack == Lack::kSlot) ++idle_for_slot_;
+    work_.Wait(mu_);
+    if (lack == Lack::kSlot) --idle_for_slot_;
+    --idle_workers_;
+    plan_.stats->AddIdle(lack, NowNs() - idle_since_ns);
+  }
+}
+
+void Scheduler::RunTask(MutexLock& lock, const Task& task) {
+  ++running_tasks_;
+  lock.Unlock();
+
+  const int64_t began_ns = NowNs();
+  const int64_t read_ns = IoCounters::ThreadBusyNs();
+  Outcome outcome = Execute(task);
+  const int64_t busy_ns = NowNs() - began_ns - (IoCounters::ThreadBusyNs() - read_ns);
+  Stage stage = Stage::kPlan;
+  int64_t bytes = 0;
+  if (task.kind == Task::Kind::kPiece) {
+    stage = Stage::kDecode;
+    bytes = outcome.block == nullptr ? 0 : outcome.block->bytes;
+  } else if (task.kind == Task::Kind::kMorsel) {
+    stage = task.lane->kind == Lane::Kind::kDirect ? Stage::kDecode : Stage::kTransform;
+    bytes = task.rows * plan_.layout->bytes() / plan_.layout->rows();
+  }
+  plan_.stats->AddTask(stage, busy_ns, 1, bytes);
+
+  lock.Lock();
+  Doomed doomed;
+  FinishLocked(task, std::move(outcome), &doomed);
+  --running_tasks_;
+  if (failed_slot_ != kNever) ready_.NotifyOne();
+  if (doomed.empty()) return;
+  lock.Unlock();
+  doomed = {};
+  lock.Lock();
+  ++num_freed_;
+}
+
+void Scheduler::Stop() {
+  MutexLock lock(mu_);
+  is_stopping_ = true;
+  work_.NotifyAll();
+  ready_.NotifyAll();
+}
+
+void Scheduler::Clear() {
+  std::map<int64_t, std::unique_ptr<Chunk>> chunks;
+  std::map<int64_t, Slot> slots;
+  std::optional<ChunkSpec> pending;
+  hand_ = {};
+  {
+    MutexLock lock(mu_);
+    is_cleared_ = true;
+    chunks.swap(chunks_);
+    slots.swap(open_);
+    pending.swap(pending_);
+    lanes_.clear();
+    starved_lanes_.clear();
+    cursor_ = PlanCursor(plan_.files, plan_.projection, plan_.use_direct_decode, plan_.ledger, &plan_.stats->io);
+  }
+  const auto slot_bytes = static_cast<int64_t>(slots.size()) * plan_.layout->bytes();
+  slots.clear();
+  plan_.ledger->Sub(Account::kSlots, slot_bytes);
+}
+
+}  // namespace penstock

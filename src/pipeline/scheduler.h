@@ -1,0 +1,256 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include <arrow/result.h>
+
+#include "batch/slot_layout.h"
+#include "memory/slot_memory.h"
+#include "penstock/batch.h"
+#include "penstock/ledger.h"
+#include "penstock/mutex.h"
+#include "pipeline/lane.h"
+#include "stats/collector.h"
+
+namespace penstock {
+
+class SlotLease;
+
+/// What an epoch runs on. Fixed for its duration; what it points to must outlive the epoch's workers (not the batches).
+struct EpochPlan {
+  const FileSet* files = nullptr;
+  const Projection* projection = nullptr;
+  std::shared_ptr<const SlotLayout> layout;
+  SlotSizing sizing;
+  int num_workers = 0;
+  bool in_order = true;
+  bool drop_last = false;
+  bool use_direct_decode = true;
+  std::optional<int64_t> limit;
+  int64_t most_decode_bytes = 0;  ///< What decoding one row group may count on.
+  std::shared_ptr<Ledger> ledger;
+  std::shared_ptr<StatsCollector> stats;
+  std::shared_ptr<std::atomic<int64_t>> held_batches;
+
+  bool is_counted() const { return projection->filter == nullptr; }
+};
+
+/// One epoch: slots, the lanes that fill them, and who does what next.
+///
+/// The work of equal shape is a morsel (rows of one lane within one slot). A worker takes the morsel of the *oldest* slot; when there is none it decodes the
+/// next piece or opens the next row group that the budget admits; else it sleeps. The algorithm is that of the prototype in docs/design.md
+/// ("Oldest first"): a ticket under one mutex, a chain of wake-ups, memory that does not depend on the number of workers.
+///
+/// Ownership: by shared_ptr; slots in the caller's hand keep it (an empty shell after Clear()).
+/// Threads:   RunWorker() on each worker; Next() from one thread at a time; everything else from any thread.
+/// Blocking:  RunWorker() and Next() sleep; nothing else does. The mutex is never held while files are read, rows converted, memory mapped
+///            or readers, blocks and chunks destroyed.
+class Scheduler : public std::enable_shared_from_this<Scheduler> {
+ public:
+  explicit Scheduler(EpochPlan plan);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  /// A worker's life: works until Stop() or until nothing is left to do.
+  void RunWorker() PENSTOCK_EXCLUDES(mu_);
+
+  using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+  /// See Loader::Next(). With no workers, does the work itself.
+  arrow::Result<std::optional<Batch>> Next(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
+
+  /// Makes every worker and a sleeping Next() return soon. Idempotent.
+  void Stop() PENSTOCK_EXCLUDES(mu_);
+  /// Drops all that the caller does not hold. After the workers are joined.
+  void Clear() PENSTOCK_EXCLUDES(mu_);
+
+ private:
+  friend class SlotLease;
+
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+  struct Slot {
+    SlotMemory memory;
+    int64_t filled_cells = 0;
+  };
+  struct Task {
+    enum class Kind : uint8_t { kNone, kPlan, kPiece, kMorsel };
+    Kind kind = Kind::kNone;
+    Lane* lane = nullptr;
+    Chunk* chunk = nullptr;
+    int64_t slot = 0;
+    uint8_t* base = nullptr;  ///< The slot's memory.
+    int64_t begin_row = 0;    ///< kMorsel: rows of the epoch.
+    int64_t rows = 0;
+    int64_t frontier = 0;     ///< kPlan: rows before the chunk that is asked for.
+    bool is_last_try = false; ///< Everything else has made room already.
+  };
+  struct Outcome {
+    arrow::Status status;
+    std::optional<ChunkSpec> spec;          ///< kPlan; nullopt at the end.
+    ChunkSizing sizing;                     ///< kPlan.
+    std::shared_ptr<const Block> block;     ///< kPiece; null at the end of the row group.
+    int64_t piece_first_row = 0;
+    int64_t piece_rows_read = 0;
+  };
+  /// What must be destroyed after the mutex is released.
+  struct Doomed {
+    std::vector<std::unique_ptr<Lane>> lanes;
+    std::vector<std::unique_ptr<Chunk>> chunks;
+    std::vector<std::unique_ptr<DirectReader>> readers;
+    std::vector<std::unique_ptr<PieceReader>> piece_readers;
+    std::vector<std::shared_ptr<const Block>> blocks;
+    bool empty() const {
+      return lanes.empty() && chunks.empty() && readers.empty() && piece_readers.empty() && blocks.empty();
+    }
+  };
+
+  // Taking (take.cc).
+  bool TakeLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  bool TakePlanLocked(Task* task) PENSTOCK_REQUIRES(mu_);
+  bool TakeOldestLocked(Task* task) PENSTOCK_REQUIRES(mu_);
+  bool TakeStarvedLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void TakeMorselLocked(Lane* lane, Task* task) PENSTOCK_REQUIRES(mu_);
+  void TakePieceLocked(Chunk* chunk, Task* task) PENSTOCK_REQUIRES(mu_);
+  void SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  bool AdmitLocked() PENSTOCK_REQUIRES(mu_);
+  int64_t PieceSlotLocked(const Chunk& chunk) const PENSTOCK_REQUIRES(mu_);
+  Lack LackLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasMorselLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasPieceLocked() const PENSTOCK_REQUIRES(mu_);
+
+  // Doing (work.cc); without the mutex.
+  Outcome Execute(const Task& task);
+  Outcome ExecutePlan(const Task& task);
+  Outcome ExecutePiece(const Task& task);
+  arrow::Status ExecuteMorsel(const Task& task);
+  arrow::Status ConvertBlock(const Task& task);
+  arrow::Status ConvertConstants(const Task& task);
+
+  // Finishing (finish.cc).
+  void FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FinishPlanLocked(Outcome outcome) PENSTOCK_REQUIRES(mu_);
+  void FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FinishMorselLocked(const Task& task, const arrow::Status& status, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void PlaceBlocksLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void AddBlockLaneLocked(Chunk* chunk, std::shared_ptr<const Block> block, int64_t begin_row, int64_t rows)
+      PENSTOCK_REQUIRES(mu_);
+  void RetireChunkLocked(Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FailLocked(int64_t slot, arrow::Status status) PENSTOCK_REQUIRES(mu_);
+  void SetTotalLocked(int64_t rows) PENSTOCK_REQUIRES(mu_);
+  arrow::Status Refused(const arrow::Status& status, const Chunk& chunk) const;
+
+  // Slots (slots.cc).
+  void OpenSlots() PENSTOCK_EXCLUDES(mu_);
+  bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  void InstallSlotLocked(SlotMemory memory) PENSTOCK_REQUIRES(mu_);
+  void ReturnSlot(SlotMemory memory) PENSTOCK_EXCLUDES(mu_);
+  bool GrowLocked() PENSTOCK_REQUIRES(mu_);
+  int64_t SlotOf(int64_t row) const { return row / plan_.layout->rows(); }
+  int64_t SlotRowsLocked(int64_t slot) const PENSTOCK_REQUIRES(mu_);
+  bool IsCompleteLocked(int64_t index, const Slot& slot) const PENSTOCK_REQUIRES(mu_);
+  /// Slots that work may go to.
+  int64_t SlotEndLocked() const PENSTOCK_REQUIRES(mu_);
+
+  // The consumer (consumer.cc).
+  std::optional<Batch> NextInHand();
+  arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
+  arrow::Status WorkOnce(MutexLock& lock) PENSTOCK_REQUIRES(mu_);
+  int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
+  void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
+  arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
+
+  /// Runs a task that was taken, with the mutex released meanwhile.
+  void RunTask(MutexLock& lock, const Task& task) PENSTOCK_REQUIRES(mu_);
+  void WakeOneLocked() PENSTOCK_REQUIRES(mu_);
+
+  const EpochPlan plan_;
+  const int64_t num_outputs_;
+  const int fork_generation_;
+
+  Mutex mu_;
+  CondVar work_;   // Workers sleep here...
+  CondVar ready_;  // ... and the consumer here.
+  bool is_stopping_ PENSTOCK_GUARDED_BY(mu_) = false;
+  bool is_cleared_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int idle_workers_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int idle_for_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Counts what gave memory back; the starved look at it.
+
+  // The plan.
+  PlanCursor cursor_;  // Belongs to the plan task in flight.
+  bool is_planning_ PENSTOCK_GUARDED_BY(mu_) = false;
+  bool is_plan_done_ PENSTOCK_GUARDED_BY(mu_) = false;
+  std::optional<ChunkSpec> pending_ PENSTOCK_GUARDED_BY(mu_);  // Found, not yet admitted.
+  ChunkSizing pending_sizing_ PENSTOCK_GUARDED_BY(mu_);
+  bool is_admission_refused_ PENSTOCK_GUARDED_BY(mu_) = false;
+  arrow::Status plan_failure_ PENSTOCK_GUARDED_BY(mu_);  // Discovered plans: of the chunk after those that are open.
+  int64_t frontier_row_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Rows of the epoch that have their place.
+  int64_t total_rows_ PENSTOCK_GUARDED_BY(mu_) = -1;   // -1: not known yet.
+
+  // Open row groups, by position in the plan, and the lanes that can be taken.
+  using LaneKey = std::tuple<int64_t, int64_t, int64_t, int64_t, Lane*>;  // Slot, chunk, minus cost, number.
+  LaneKey KeyOf(Lane* lane) const {
+    return {SlotOf(lane->next_row), lane->chunk->sequence, -lane->cost, lane->number, lane};
+  }
+  std::map<int64_t, std::unique_ptr<Chunk>> chunks_ PENSTOCK_GUARDED_BY(mu_);
+  std::set<LaneKey> lanes_ PENSTOCK_GUARDED_BY(mu_);
+  std::vector<Lane*> starved_lanes_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t next_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t placing_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Discovered plans: the chunk whose rows get their place now.
+  int64_t next_lane_number_ PENSTOCK_GUARDED_BY(mu_) = 0;
+
+  // Slots.
+  std::map<int64_t, Slot> open_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Slots ever opened: [0, slot_end_).
+  int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Reserved, their memory under way.
+  int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;     // In the caller's hand.
+  int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Of these, not given back when the next was asked for.
+  int most_slots_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t delivered_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t next_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;  // In order: the one that the consumer gets next.
+  bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int64_t failed_slot_ PENSTOCK_GUARDED_BY(mu_) = kNever;
+  arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
+
+  // The slot that the consumer takes batches from; the consumer's thread alone.
+  struct Hand {
+    std::shared_ptr<SlotLease> lease;
+    uint8_t* base = nullptr;
+    int64_t next_batch = 0;
+    int64_t num_batches = 0;
+    int64_t num_rows = 0;
+  };
+  Hand hand_;
+  bool is_over_ = false;
+};
+
+/// A slot in the caller's hand; gives its memory back when the last view of it dies, on whatever thread.
+class SlotLease {
+ public:
+  SlotLease(std::shared_ptr<Scheduler> home, SlotMemory memory) : home_(std::move(home)), memory_(std::move(memory)) {}
+  ~SlotLease();
+  SlotLease(const SlotLease&) = delete;
+  SlotLease& operator=(const SlotLease&) = delete;
+
+ private:
+  std::shared_ptr<Scheduler> home_;
+  SlotMemory memory_;
+};
+
+/// How often this process is a fork of the one that loaded the library. Threads and held mutexes do not survive a fork.
+int ForkGeneration();
+
+}  // namespace penstock

@@ -1,0 +1,96 @@
+// Slots: opening, growing, handing over, getting back.
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "pipeline/scheduler.h"
+
+namespace penstock {
+
+int ForkGeneration() {
+  static std::atomic<int> generation{0};
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
+  return generation.load(std::memory_order_relaxed);
+}
+
+SlotLease::~SlotLease() { home_->ReturnSlot(std::move(memory_)); }
+
+int64_t Scheduler::SlotRowsLocked(int64_t slot) const {
+  const int64_t rows = plan_.layout->rows();
+  return total_rows_ < 0 ? rows : std::clamp<int64_t>(total_rows_ - slot * rows, 0, rows);
+}
+
+bool Scheduler::IsCompleteLocked(int64_t index, const Slot& slot) const {
+  const int64_t rows = SlotRowsLocked(index);
+  return rows > 0 && slot.filled_cells == rows * num_outputs_;
+}
+
+// Slots in the caller's hand count, but for those it keeps beyond the one in use: who keeps batches pays from the budget, not from the
+// slots ahead. The slot that the caller waits for is always wanted.
+bool Scheduler::WantsSlotLocked() const {
+  if (is_stopping_ || failed_slot_ != kNever) return false;
+  if (total_rows_ >= 0 && (slot_end_ + mapping_slots_) * plan_.layout->rows() >= total_rows_) return false;
+  const int open = static_cast<int>(open_.size()) + mapping_slots_;
+  return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
+}
+
+void Scheduler::InstallSlotLocked(SlotMemory memory) {
+  open_[slot_end_++].memory = std::move(memory);
+}
+
+// Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
+void Scheduler::OpenSlots() {
+  MutexLock lock(mu_);
+  while (WantsSlotLocked()) {
+    const int64_t bytes = plan_.layout->bytes();
+    if (!plan_.ledger->TryAdd(Account::kSlots, bytes)) return;
+    ++mapping_slots_;
+    lock.Unlock();
+    auto memory = SlotMemory::Map(bytes);
+    if (!memory.ok()) plan_.ledger->Sub(Account::kSlots, bytes);
+    lock.Lock();
+    --mapping_slots_;
+    if (!memory.ok()) {
+      FailLocked(slot_end_, memory.status());
+      return;
+    }
+    InstallSlotLocked(std::move(*memory));
+    WakeOneLocked();
+  }
+}
+
+// One slot more, when the caller waits while a worker is idle for want of one.
+bool Scheduler::GrowLocked() {
+  if (!plan_.sizing.may_grow || !is_consumer_waiting_ || is_stopping_) return false;
+  if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
+  if (plan_.ledger->FreeBytes(Account::kSlots) < plan_.layout->bytes()) return false;
+  ++most_slots_;
+  ++slots_grown_;
+  plan_.stats->SetSlots(most_slots_, slots_grown_);
+  return true;
+}
+
+void Scheduler::ReturnSlot(SlotMemory memory) {
+  if (ForkGeneration() != fork_generation_) {
+    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
+    new SlotMemory(std::move(memory));
+    return;
+  }
+  const int64_t bytes = memory.bytes();
+  {
+    MutexLock lock(mu_);
+    --user_slots_;
+    kept_slots_ = std::min(kept_slots_, user_slots_);
+    if (!is_cleared_ && WantsSlotLocked()) {
+      plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
+      InstallSlotLocked(std::move(memory));
+      WakeOneLocked();
+      return;
+    }
+  }
+  memory = SlotMemory();
+  plan_.ledger->Sub(Account::kUser, bytes);
+}
+
+}  // namespace penstock

@@ -1,0 +1,177 @@
+// What a worker does next: the oldest slot first.
+#include <algorithm>
+
+#include "pipeline/scheduler.h"
+
+namespace penstock {
+
+int64_t Scheduler::SlotEndLocked() const { return std::min(slot_end_, failed_slot_); }
+
+bool Scheduler::HasMorselLocked() const { return !lanes_.empty() && std::get<0>(*lanes_.begin()) < SlotEndLocked(); }
+
+bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
+  if (is_stopping_) return false;
+  while (AdmitLocked()) {
+  }
+  return TakePlanLocked(task) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed);
+}
+
+// The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
+bool Scheduler::TakePlanLocked(Task* task) {
+  if (is_planning_ || is_plan_done_ || pending_.has_value() || failed_slot_ != kNever) return false;
+  is_planning_ = true;
+  task->kind = Task::Kind::kPlan;
+  task->frontier = frontier_row_;
+  return true;
+}
+
+// Opens the pending row group if slots are open for its rows and the budget admits it.
+bool Scheduler::AdmitLocked() {
+  is_admission_refused_ = false;
+  if (!pending_.has_value() || failed_slot_ != kNever) return false;
+  if (plan_.is_counted()) {
+    if (SlotOf(frontier_row_) >= SlotEndLocked() || chunks_.size() >= kMaxOpenChunks) return false;
+  } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
+    return false;
+  }
+  auto pool = ReservedPool::TryMake(plan_.ledger, pending_sizing_.promise_bytes);
+  if (pool == nullptr && chunks_.empty()) {
+    // Alone it may try with what there is: the estimate may be too high, and nobody else could make room.
+    pool = ReservedPool::TryMake(plan_.ledger, 0);
+  }
+  if (pool == nullptr) {
+    is_admission_refused_ = true;
+    return false;
+  }
+  auto chunk = std::make_unique<Chunk>();
+  chunk->sequence = next_sequence_++;
+  chunk->spec = std::move(*pending_);
+  chunk->rows = chunk->spec.rows;
+  chunk->pool = std::move(pool);
+  chunk->piece_rows = pending_sizing_.piece_rows;
+  chunk->has_pieces = chunk->piece_rows > 0;
+  chunk->begin_row = frontier_row_;
+  pending_.reset();
+  if (plan_.is_counted()) {
+    if (plan_.limit) chunk->rows = std::min(chunk->rows, *plan_.limit - frontier_row_);
+    frontier_row_ += chunk->rows;
+    chunk->lanes = MakeLanes(chunk.get(), *plan_.projection, &next_lane_number_);
+    for (const auto& lane : chunk->lanes) lanes_.insert(KeyOf(lane.get()));
+    if (plan_.limit && frontier_row_ == *plan_.limit) {
+      is_plan_done_ = true;
+      SetTotalLocked(frontier_row_);
+    }
+  }
+  chunks_.emplace(chunk->sequence, std::move(chunk));
+  return true;
+}
+
+// The slot that the chunk's next piece is for; kNever where none is wanted now.
+int64_t Scheduler::PieceSlotLocked(const Chunk& chunk) const {
+  if (!chunk.has_pieces || chunk.is_piece_in_flight || chunk.are_pieces_done || chunk.starved_at >= 0) return kNever;
+  if (chunk.ready_blocks >= kBlocksAhead) return kNever;
+  if (plan_.is_counted()) return SlotOf(chunk.begin_row + chunk.next_piece_row);
+  if (!chunk.failure.ok()) return kNever;
+  // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
+  return chunk.sequence == placing_sequence_ ? SlotOf(frontier_row_) : std::max<int64_t>(0, SlotEndLocked() - 1);
+}
+
+bool Scheduler::HasPieceLocked() const {
+  return std::any_of(chunks_.begin(), chunks_.end(),
+                     [&](const auto& each) PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(*each.second) < SlotEndLocked(); });
+}
+
+bool Scheduler::TakeOldestLocked(Task* task) {
+  const int64_t slot_end = SlotEndLocked();
+  int64_t oldest = slot_end;
+  Chunk* piece_of = nullptr;
+  for (const auto& [sequence, chunk] : chunks_) {
+    const int64_t slot = PieceSlotLocked(*chunk);
+    if (slot < oldest) {
+      oldest = slot;
+      piece_of = chunk.get();
+    }
+  }
+  if (HasMorselLocked() && (piece_of == nullptr || std::get<0>(*lanes_.begin()) < oldest)) {
+    TakeMorselLocked(std::get<Lane*>(*lanes_.begin()), task);
+    return true;
+  }
+  if (piece_of == nullptr) return false;
+  TakePieceLocked(piece_of, task);
+  return true;
+}
+
+void Scheduler::TakeMorselLocked(Lane* lane, Task* task) {
+  lanes_.erase(KeyOf(lane));
+  task->kind = Task::Kind::kMorsel;
+  task->lane = lane;
+  task->chunk = lane->chunk;
+  task->slot = SlotOf(lane->next_row);
+  task->base = open_.at(task->slot).memory.data();
+  task->begin_row = lane->next_row;
+  const int64_t slot_end_row = (task->slot + 1) * plan_.layout->rows();
+  task->rows = std::min(lane->end_row, slot_end_row) - lane->next_row;
+  if (lane->morsel_rows > 0) task->rows = std::min(task->rows, lane->morsel_rows);
+  lane->next_row += task->rows;
+  ++lane->in_flight;
+  const bool has_more = lane->next_row < lane->end_row;
+  if (has_more && !lane->is_exclusive()) lanes_.insert(KeyOf(lane));
+  if (!has_more && lane->kind == Lane::Kind::kBlock) --lane->chunk->ready_blocks;
+}
+
+void Scheduler::TakePieceLocked(Chunk* chunk, Task* task) {
+  chunk->is_piece_in_flight = true;
+  task->kind = Task::Kind::kPiece;
+  task->chunk = chunk;
+}
+
+// Whoever was refused memory tries again when something has been freed; when nobody else works and nothing was freed, everybody else makes
+// room, and the try is the last.
+bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
+  const auto may_retry = [&](int64_t starved_at) { return starved_at != num_freed_ || running_tasks_ == 0; };
+  for (const auto& [sequence, chunk] : chunks_) {
+    if (chunk->starved_at < 0 || !may_retry(chunk->starved_at)) continue;
+    task->is_last_try = running_tasks_ == 0;
+    if (task->is_last_try) SuspendOthersLocked(nullptr, chunk.get(), doomed);
+    chunk->starved_at = -1;
+    TakePieceLocked(chunk.get(), task);
+    return true;
+  }
+  const auto lane = std::min_element(starved_lanes_.begin(), starved_lanes_.end(),
+                                     [&](Lane* a, Lane* b) { return KeyOf(a) < KeyOf(b); });
+  if (lane == starved_lanes_.end() || !may_retry((*lane)->starved_at)) return false;
+  Lane* taken = *lane;
+  starved_lanes_.erase(lane);
+  task->is_last_try = running_tasks_ == 0;
+  if (task->is_last_try) SuspendOthersLocked(taken, nullptr, doomed);
+  taken->starved_at = -1;
+  TakeMorselLocked(taken, task);
+  return true;
+}
+
+// Closes every idle reader but the given one's; each is opened again where it stood when its turn comes.
+void Scheduler::SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed* doomed) {
+  for (const auto& [sequence, each] : chunks_) {
+    if (each.get() != chunk && each->pieces != nullptr && !each->is_piece_in_flight) {
+      doomed->piece_readers.push_back(std::move(each->pieces));
+    }
+    for (const auto& other : each->lanes) {
+      if (other.get() != lane && other->reader != nullptr && other->in_flight == 0) {
+        doomed->readers.push_back(std::move(other->reader));
+      }
+    }
+    each->pool->ReleasePromise();
+  }
+}
+
+Lack Scheduler::LackLocked() const {
+  if (!starved_lanes_.empty() || is_admission_refused_) return Lack::kBudget;
+  for (const auto& [sequence, chunk] : chunks_) {
+    if (chunk->starved_at >= 0) return Lack::kBudget;
+  }
+  // Something could be done if more slots were open.
+  const bool is_more_ahead = !lanes_.empty() || (pending_.has_value() && plan_.is_counted());
+  return is_more_ahead ? Lack::kSlot : Lack::kWork;
+}
+
+}  // namespace penstock

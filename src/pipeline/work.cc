@@ -1,0 +1,144 @@
+// What a worker does with a task, without the scheduler's mutex.
+#include <arrow/array/array_base.h>
+#include <arrow/array/array_primitive.h>
+#include <arrow/scalar.h>
+
+#include "pipeline/scheduler.h"
+
+namespace penstock {
+namespace {
+
+SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t slot_row) {
+  const Field& field = (*layout.schema())[static_cast<size_t>(output)];
+  const SlotColumn column = layout.Column(base, output);
+  return {column.values + slot_row * field.row_bytes(),
+          column.mask == nullptr ? nullptr : column.mask + slot_row * field.items()};
+}
+
+SlotTarget Advance(SlotTarget target, const Field& field, int64_t rows) {
+  return {target.values + rows * field.row_bytes(), target.mask == nullptr ? nullptr : target.mask + rows * field.items()};
+}
+
+// Converts rows of a filtered piece one by one, so that an error names the row's number in its row group.
+arrow::Status ConvertRowByRow(const OutputColumn& output, const arrow::Array& array, int64_t offset, int64_t rows,
+                              const arrow::Array& row_numbers, SlotTarget target) {
+  const auto& numbers = static_cast<const arrow::Int64Array&>(row_numbers);
+  for (int64_t row = 0; row < rows; ++row) {
+    ARROW_RETURN_NOT_OK(output.converter->ConvertArray(array, offset + row, 1, numbers.Value(offset + row),
+                                                       Advance(target, output.converter->field(), row)));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
+  if (status.ok()) return status;
+  return status.WithMessage("'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group, ", column '",
+                            column, "': ", status.message());
+}
+
+}  // namespace
+
+Scheduler::Outcome Scheduler::Execute(const Task& task) {
+  switch (task.kind) {
+    case Task::Kind::kPlan:
+      return ExecutePlan(task);
+    case Task::Kind::kPiece:
+      return ExecutePiece(task);
+    case Task::Kind::kMorsel: {
+      Outcome outcome;
+      outcome.status = ExecuteMorsel(task);
+      return outcome;
+    }
+    case Task::Kind::kNone:
+      break;
+  }
+  return {};
+}
+
+Scheduler::Outcome Scheduler::ExecutePlan(const Task& task) {
+  Outcome outcome;
+  if (plan_.limit && task.frontier >= *plan_.limit) return outcome;
+  const int64_t pruned_before = cursor_.row_groups_pruned();
+  auto next = cursor_.Next();
+  plan_.stats->AddPruned(cursor_.row_groups_pruned() - pruned_before);
+  if (!next.ok()) {
+    outcome.status = next.status();
+    return outcome;
+  }
+  outcome.spec = std::move(*next);
+  if (outcome.spec) outcome.sizing = ChunkSizing::Of(*outcome.spec, *plan_.projection, plan_.most_decode_bytes);
+  return outcome;
+}
+
+Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
+  Outcome outcome;
+  Chunk& chunk = *task.chunk;
+  if (chunk.pieces == nullptr) {
+    auto opened = PieceReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection,
+                                    chunk.spec.file->read_plan().through_arrow, chunk.pool, chunk.piece_rows,
+                                    chunk.next_piece_row);
+    outcome.status = opened.status();
+    if (!outcome.status.ok()) return outcome;
+    chunk.pieces = std::move(*opened);
+  }
+  auto piece = chunk.pieces->Next();
+  outcome.status = piece.status();
+  if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
+  outcome.piece_first_row = piece->first_row;
+  outcome.piece_rows_read = piece->rows_read;
+  plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
+  outcome.block = std::make_shared<Block>(chunk.pool, std::move(*piece));
+  return outcome;
+}
+
+arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
+  Lane& lane = *task.lane;
+  if (lane.kind == Lane::Kind::kConstant) return ConvertConstants(task);
+  if (lane.kind == Lane::Kind::kBlock) {
+    ARROW_RETURN_NOT_OK(ConvertBlock(task));
+    return ConvertConstants(task);
+  }
+  const Chunk& chunk = *task.chunk;
+  if (lane.reader == nullptr) {
+    ARROW_ASSIGN_OR_RAISE(lane.reader,
+                          DirectReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection, lane.outputs,
+                                             chunk.pool, task.begin_row - lane.begin_row));
+  }
+  std::vector<SlotColumn> targets;
+  targets.reserve(lane.outputs.size());
+  for (int output : lane.outputs) targets.push_back(plan_.layout->Column(task.base, output));
+  return lane.reader->Read(task.rows, targets, task.begin_row - task.slot * plan_.layout->rows());
+}
+
+arrow::Status Scheduler::ConvertBlock(const Task& task) {
+  const Lane& lane = *task.lane;
+  const PieceReader::Piece& piece = lane.block->piece;
+  const int64_t offset = task.begin_row - lane.begin_row;
+  const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
+  for (size_t i = 0; i < lane.outputs.size(); ++i) {
+    const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[i])];
+    const arrow::Array& array = *piece.rows->column(static_cast<int>(i));
+    const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
+    arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, piece.first_row + offset, target);
+    if (!status.ok() && piece.row_numbers != nullptr) {
+      status = ConvertRowByRow(output, array, offset, task.rows, *piece.row_numbers, target);
+    }
+    if (!status.ok()) return InColumn(status, *task.chunk, output.input);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Scheduler::ConvertConstants(const Task& task) {
+  const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
+  for (int index : task.lane->constants) {
+    const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(index)];
+    const auto& value =
+        task.chunk->spec.file->parquet()->entry.partition_values[static_cast<size_t>(output.partition_index)];
+    ARROW_RETURN_NOT_OK(InColumn(
+        output.converter->ConvertConstant(*value, task.rows, TargetOf(*plan_.layout, task.base, index, slot_row)),
+        *task.chunk, output.input));
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace penstock

@@ -1,0 +1,77 @@
+#include "plan/sizing.h"
+
+#include <algorithm>
+
+#include <parquet/metadata.h>
+
+#include "batch/slot_layout.h"
+
+namespace penstock {
+namespace {
+
+// Measured (bench/RESULTS.md): slabs below 1 MiB make the workers meet too often, above 4 MiB they leave the caches.
+constexpr int64_t kSlabBytes = int64_t{2} << 20;
+constexpr int64_t kMaxSlotRows = 1 << 20;
+constexpr int64_t kPieceBytes = int64_t{2} << 20;
+constexpr int64_t kLeastPieceBytes = int64_t{64} << 10;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+bool HasDearColumn(const Projection& projection) {
+  return std::any_of(projection.outputs.begin(), projection.outputs.end(),
+                     [](const OutputColumn& output) { return output.converter->is_dear(); });
+}
+
+}  // namespace
+
+SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
+                          int64_t known_rows) {
+  SlotSizing sizing;
+  sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size));
+  // A small budget gets small slabs, so that several of them and the decoding fit.
+  const int64_t slab_bytes = std::min(kSlabBytes, options.memory_budget_bytes / 8);
+  const int64_t by_bytes = slab_bytes / sizing.batch_bytes;
+  const int64_t by_rows = kMaxSlotRows / options.batch_size;
+  sizing.batches_per_slot = std::max<int64_t>(1, std::min(by_bytes, by_rows));
+  // Dear rows make the batch last, not the meeting of workers: nobody should wait for a whole run of such batches.
+  if (HasDearColumn(projection)) sizing.batches_per_slot = 1;
+  if (known_rows >= 0) {
+    sizing.batches_per_slot =
+        std::min(sizing.batches_per_slot, std::max<int64_t>(1, CeilDiv(known_rows, options.batch_size)));
+  }
+  sizing.may_grow = options.prefetch_batches < 0;
+  if (sizing.may_grow) {
+    sizing.open_slots = sizing.batches_per_slot == 1 ? 2 : 3;
+  } else {
+    sizing.open_slots = static_cast<int>(1 + CeilDiv(options.prefetch_batches, sizing.batches_per_slot));
+  }
+  return sizing;
+}
+
+ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes) {
+  const ParquetFile& file = *chunk.file->parquet();
+  const ReadPlan& plan = chunk.file->read_plan();
+  ChunkSizing sizing;
+  const int64_t direct_bytes = EstimateDirectBytes(file, chunk.row_group, projection, plan.direct);
+  sizing.promise_bytes = sizing.least_bytes = direct_bytes;
+  if (plan.through_arrow.empty()) return sizing;
+
+  const auto promise = [&](int64_t piece_rows) {
+    return direct_bytes + EstimatePieceBytes(file, chunk.row_group, projection, plan.through_arrow,
+                                             std::min(chunk.rows, piece_rows * (kBlocksAhead + 1)));
+  };
+  const int64_t group_bytes = std::max<int64_t>(1, file.metadata->RowGroup(chunk.row_group)->total_byte_size());
+  const int64_t row_bytes = std::max<int64_t>(1, CeilDiv(group_bytes, chunk.rows));
+  // Dear rows are few and large: small pieces keep their blocks small, and more workers busy.
+  const int64_t target_bytes = HasDearColumn(projection) ? kPieceBytes / 4 : kPieceBytes;
+  sizing.piece_rows = std::clamp<int64_t>(target_bytes / row_bytes, 1, chunk.rows);
+  sizing.promise_bytes = promise(sizing.piece_rows);
+  while (sizing.promise_bytes > most_bytes && sizing.piece_rows > 1) {
+    sizing.piece_rows = CeilDiv(sizing.piece_rows, 2);
+    sizing.promise_bytes = promise(sizing.piece_rows);
+  }
+  sizing.least_bytes = promise(std::clamp<int64_t>(kLeastPieceBytes / row_bytes, 1, chunk.rows));
+  return sizing;
+}
+
+}  // namespace penstock

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include <arrow/result.h>
+
+#include "penstock/options.h"
+#include "plan/plan_cursor.h"
+#include "source/projection.h"
+
+namespace penstock {
+
+/// How many slots there are and how large they are, decided once, before anything runs. Depends on the options and the schema alone, never on
+/// the number of workers or on timing.
+struct SlotSizing {
+  int64_t batch_bytes = 0;
+  int64_t batches_per_slot = 1;
+  int open_slots = 2;      ///< That may be filling or ready at once; the caller's comes on top.
+  bool may_grow = true;    ///< prefetch_batches = "auto".
+
+  /// \param known_rows  of an epoch, or -1; slots are not made larger than the data.
+  static SlotSizing Of(const LoaderOptions& options, const Projection& projection, const Schema& schema, int64_t known_rows);
+};
+
+/// What decoding one row group needs.
+struct ChunkSizing {
+  int64_t piece_rows = 0;     ///< Rows per piece through Arrow; 0: nothing goes that way.
+  int64_t promise_bytes = 0;  ///< To be reserved when it is opened.
+  int64_t least_bytes = 0;    ///< What it needs with the smallest pieces.
+
+  /// \param most_bytes  that decoding may take; pieces get smaller to stay below, as far as they can.
+  static ChunkSizing Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes);
+};
+
+/// Blocks of one row group that may wait for their rows to be copied, beside the piece being decoded.
+inline constexpr int kBlocksAhead = 2;
+/// Row groups that may be open at once; bounds open files where row groups are tiny.
+inline constexpr int kMaxOpenChunks = 64;
+
+}  // namespace penstock

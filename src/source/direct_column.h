@@ -1,0 +1,45 @@
+#pragma once
+
+#include <arrow/memory_pool.h>
+#include <arrow/status.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "ops/converter.h"
+#include "penstock/dtype.h"
+
+namespace parquet {
+class RowGroupReader;
+}
+
+namespace penstock {
+
+/// Decodes one flat column chunk into a slot, from front to back.
+///
+/// Ownership: keeps the converter; the row group reader and the pool must outlive it. Threads: one at a time.
+/// Errors: Parquet's exceptions pass through (wrap calls in CatchParquet). After an error only the destructor may be
+/// called.
+class DirectColumn {
+ public:
+  struct Source {
+    parquet::RowGroupReader* row_group = nullptr;
+    int leaf = -1;
+    int64_t num_rows = 0;  ///< Of the row group.
+    arrow::MemoryPool* pool = nullptr;
+  };
+
+  /// \param form  what the chunk's values are for the converter (see DirectForm).
+  static arrow::Result<std::unique_ptr<DirectColumn>> Make(const Source& source, DType form,
+                                                           std::shared_ptr<const Converter> converter);
+  virtual ~DirectColumn() = default;
+
+  /// Passes over `rows` rows at the front. \return IOError where the chunk has fewer.
+  virtual arrow::Status Skip(int64_t rows) = 0;
+
+  /// Decodes the next `rows` rows to `target`. \param first_row  their position in the row group, for messages and
+  /// keyed ops.
+  virtual arrow::Status Read(int64_t rows, int64_t first_row, SlotTarget target) = 0;
+};
+
+}  // namespace penstock

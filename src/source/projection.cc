@@ -1,0 +1,199 @@
+#include "source/projection.h"
+
+#include <arrow/type.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "source/prune.h"
+#include "source/text.h"
+#include "source/vocabulary.h"
+
+namespace penstock {
+namespace {
+
+/// One output before it is resolved: its name, its source column and what is done on the way.
+struct OutputRequest {
+  std::string name;
+  std::string input;
+  const std::vector<Op>* ops = nullptr;
+};
+
+const std::vector<Op> kNoOps;
+
+/// The first file's columns without those that a partition field replaces, then the partition fields.
+std::shared_ptr<arrow::Schema> DatasetSchema(const FileSet& files, const ParquetFile& first) {
+  std::set<std::string> partitions;
+  for (const auto& field : files.partition_fields) partitions.insert(field->name());
+  arrow::FieldVector fields;
+  for (const auto& field : first.schema->fields()) {
+    if (!partitions.contains(field->name())) fields.push_back(field);
+  }
+  fields.insert(fields.end(), files.partition_fields.begin(), files.partition_fields.end());
+  return arrow::schema(std::move(fields));
+}
+
+/// The outputs in their order: see MakeProjection.
+arrow::Result<std::vector<OutputRequest>> RequestOutputs(const LoaderOptions& options, const arrow::Schema& schema) {
+  std::map<std::string, const Transform*> transforms;
+  for (const Transform& transform : options.transforms) {
+    if (!transforms.emplace(transform.output, &transform).second) {
+      return arrow::Status::Invalid("transforms: the output ", text::Quoted(transform.output), " is given twice");
+    }
+  }
+  std::vector<OutputRequest> requests;
+  std::set<std::string> names;
+  for (const std::string& name : options.columns ? *options.columns : schema.field_names()) {
+    if (!names.insert(name).second) {
+      return arrow::Status::Invalid(
+          "the column ", text::Quoted(name),
+          options.columns ? " is given twice in `columns`" : " occurs twice in the file; give `columns` without it");
+    }
+    const auto transform = transforms.find(name);
+    if (transform == transforms.end()) {
+      requests.push_back({name, name, &kNoOps});
+    } else {
+      requests.push_back({name, transform->second->input, &transform->second->ops});
+    }
+  }
+  for (const Transform& transform : options.transforms) {
+    if (!names.contains(transform.output)) requests.push_back({transform.output, transform.input, &transform.ops});
+  }
+  if (requests.empty())
+    return arrow::Status::Invalid("there is no column to load: `columns` and `transforms` are empty");
+  return requests;
+}
+
+arrow::Result<OutputColumn> ResolveInput(const OutputRequest& request, const arrow::Schema& schema, int num_partitions,
+                                         const std::string& path) {
+  const std::vector<int> found = schema.GetAllFieldIndices(request.input);
+  const std::string unknown = found.empty() ? text::UnknownColumn(request.input, path, schema.field_names()) : "";
+  if (found.empty() && request.input == request.name) return arrow::Status::Invalid(unknown);
+  if (found.empty()) return arrow::Status::Invalid("the input of ", text::Quoted(request.name), ": ", unknown);
+  if (found.size() > 1) {
+    return arrow::Status::Invalid("column ", text::Quoted(request.input), " occurs ", found.size(), " times in ",
+                                  text::Quoted(path), "; it cannot be told which is meant");
+  }
+  OutputColumn output;
+  output.input = request.input;
+  output.input_field = schema.field(found[0]);
+  output.partition_index = std::max(-1, found[0] - (schema.num_fields() - num_partitions));
+  return output;
+}
+
+/// Fill values for columns that are not there are mistakes in a name.
+arrow::Status CheckFills(const NullPolicy& nulls, const std::vector<OutputRequest>& requests) {
+  std::vector<std::string> names;
+  for (const OutputRequest& request : requests) names.push_back(request.name);
+  for (const auto& [name, fill] : nulls.fill) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    const std::string nearest = text::NearMiss(name, names);
+    return arrow::Status::Invalid("nulls: there is no output column ", text::Quoted(name),
+                                  nearest.empty() ? "" : "; did you mean " + text::Quoted(nearest) + "?");
+  }
+  return arrow::Status::OK();
+}
+
+/// Ops that turn a string into a number; others leave codes codes.
+bool IsConsumer(const Op& op) {
+  return std::holds_alternative<ops::Cast>(op) || std::holds_alternative<ops::HashBucket>(op) ||
+         std::holds_alternative<ops::Lookup>(op);
+}
+
+bool NeedsVocabulary(const OutputRequest& request, const OutputColumn& output) {
+  return output.input_field->type()->id() == arrow::Type::DICTIONARY &&
+         std::none_of(request.ops->begin(), request.ops->end(), IsConsumer);
+}
+
+arrow::Status MakeConverter(const LoaderOptions& options, const OutputRequest& request,
+                            std::shared_ptr<arrow::Array> vocabulary, OutputColumn* output) {
+  return Converter::Make(request.name, *output->input_field, *request.ops, options.nulls, options.layout,
+                         std::move(vocabulary))
+      .Value(&output->converter);
+}
+
+/// Converters that need no vocabulary come first: their errors cost no reading.
+arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<OutputRequest>& requests,
+                             const FileSet& files, const ParquetFile& first, arrow::MemoryPool* pool,
+                             IoCounters* counters, std::vector<OutputColumn>* outputs) {
+  std::vector<std::shared_ptr<arrow::Field>> dictionary_fields;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    OutputColumn& output = (*outputs)[i];
+    if (!NeedsVocabulary(requests[i], output)) {
+      ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], nullptr, &output));
+    } else if (std::find(dictionary_fields.begin(), dictionary_fields.end(), output.input_field) ==
+               dictionary_fields.end()) {
+      dictionary_fields.push_back(output.input_field);
+    }
+  }
+  ARROW_ASSIGN_OR_RAISE(auto vocabularies, ReadVocabularies(dictionary_fields, files, first, pool, counters));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    OutputColumn& output = (*outputs)[i];
+    if (output.converter != nullptr) continue;
+    ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], vocabularies.at(output.input), &output));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status AddFilter(const arrow::compute::Expression& filter, const std::string& path, int num_partitions,
+                        Projection* projection) {
+  std::vector<std::string> names;
+  const arrow::Schema& schema = *projection->dataset_schema;
+  ARROW_ASSIGN_OR_RAISE(projection->filter, BindFilter(filter, schema, path, &names));
+  for (const std::string& name : names) {
+    const int i = schema.GetFieldIndex(name);
+    if (i < schema.num_fields() - num_partitions) projection->filter_fields.push_back(schema.field(i));
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+arrow::Status CheckColumn(const ParquetFile& file, const arrow::Field& field) {
+  const std::vector<int> found = file.schema->GetAllFieldIndices(field.name());
+  const std::string where = text::Quoted(file.entry.path) + ": column " + text::Quoted(field.name());
+  if (found.empty()) {
+    const std::string nearest = text::NearMiss(field.name(), file.schema->field_names());
+    return arrow::Status::Invalid(where, " is missing here; the first file has it, as ", field.type()->ToString(),
+                                  nearest.empty() ? "" : " (there is " + text::Quoted(nearest) + " instead)",
+                                  "; leave the column or the file out");
+  }
+  if (found.size() > 1) {
+    return arrow::Status::Invalid(where, " occurs ", found.size(), " times; it cannot be told which is meant");
+  }
+  const arrow::DataType& type = *file.schema->field(found[0])->type();
+  if (type.Equals(*field.type())) return arrow::Status::OK();
+  return arrow::Status::Invalid(where, " is of type ", type.ToString(), " here and ", field.type()->ToString(),
+                                " in the first file; write one of them again with the other's type");
+}
+
+arrow::Status CheckSchema(const Projection& projection, const ParquetFile& file) {
+  for (const OutputColumn& output : projection.outputs) {
+    if (output.partition_index < 0) ARROW_RETURN_NOT_OK(CheckColumn(file, *output.input_field));
+  }
+  for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(file, *field));
+  return arrow::Status::OK();
+}
+
+arrow::Result<Projection> MakeProjection(const LoaderOptions& options, const FileSet& files, const ParquetFile& first,
+                                         arrow::MemoryPool* pool, IoCounters* counters) {
+  Projection projection;
+  projection.dataset_schema = DatasetSchema(files, first);
+  const auto num_partitions = static_cast<int>(files.partition_fields.size());
+  ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));
+  for (const OutputRequest& request : requests) {
+    ARROW_ASSIGN_OR_RAISE(OutputColumn output,
+                          ResolveInput(request, *projection.dataset_schema, num_partitions, first.entry.path));
+    projection.outputs.push_back(std::move(output));
+  }
+  ARROW_RETURN_NOT_OK(CheckFills(options.nulls, requests));
+  if (options.filter != nullptr) {
+    ARROW_RETURN_NOT_OK(AddFilter(*options.filter, first.entry.path, num_partitions, &projection));
+  }
+  ARROW_RETURN_NOT_OK(MakeConverters(options, requests, files, first, pool, counters, &projection.outputs));
+  return projection;
+}
+
+}  // namespace penstock

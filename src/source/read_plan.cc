@@ -1,0 +1,188 @@
+#include "source/read_plan.h"
+
+#include <arrow/type.h>
+#include <parquet/arrow/schema.h>
+#include <parquet/file_reader.h>
+#include <parquet/metadata.h>
+#include <parquet/properties.h>
+#include <parquet/schema.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "source/row_group_reader.h"
+
+namespace penstock {
+namespace {
+
+using arrow::Type;
+
+bool IsStringLike(Type::type id) {
+  return id == Type::STRING || id == Type::BINARY || id == Type::LARGE_STRING || id == Type::LARGE_BINARY ||
+         id == Type::STRING_VIEW || id == Type::BINARY_VIEW;
+}
+
+// True where the stored values mean the same under both types, so that what Arrow would do on top (name a time zone,
+// choose a layout of strings, make a dictionary) does not show in a slot.
+bool MeansTheSame(const arrow::DataType& plain, const arrow::DataType& asked) {
+  if (plain.Equals(asked)) return true;
+  if (IsStringLike(plain.id())) {
+    const bool is_dictionary = asked.id() == Type::DICTIONARY;
+    return IsStringLike(is_dictionary ? static_cast<const arrow::DictionaryType&>(asked).value_type()->id()
+                                      : asked.id());
+  }
+  if (plain.id() == Type::TIMESTAMP && asked.id() == Type::TIMESTAMP) {
+    return static_cast<const arrow::TimestampType&>(plain).unit() ==
+           static_cast<const arrow::TimestampType&>(asked).unit();
+  }
+  return plain.id() == Type::INT64 && asked.id() == Type::DURATION;
+}
+
+bool IsFlat(const parquet::ColumnDescriptor& leaf) {
+  return leaf.max_repetition_level() == 0 && leaf.max_definition_level() <= 1 && leaf.path()->ToDotVector().size() == 1;
+}
+
+std::optional<DType> Int32Form(Type::type id) {
+  switch (id) {
+    case Type::INT8:
+    case Type::INT16:
+    case Type::INT32:
+    case Type::UINT8:
+    case Type::UINT16:
+    case Type::DATE32:
+    case Type::TIME32:
+    case Type::DECIMAL32:
+    case Type::DECIMAL64:
+    case Type::DECIMAL128:
+      return DType::kInt32;
+    case Type::UINT32:
+      return DType::kUInt32;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<DType> Int64Form(Type::type id) {
+  switch (id) {
+    case Type::INT64:
+    case Type::TIMESTAMP:
+    case Type::TIME64:
+    case Type::DURATION:
+    case Type::DECIMAL64:
+    case Type::DECIMAL128:
+      return DType::kInt64;
+    case Type::UINT64:
+      return DType::kUInt64;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<DType> BytesForm(const arrow::DataType& type) {
+  if (type.id() == Type::DICTIONARY) return BytesForm(*static_cast<const arrow::DictionaryType&>(type).value_type());
+  if (IsStringLike(type.id()) || type.id() == Type::DECIMAL128) return DType::kBytes;
+  return std::nullopt;
+}
+
+// The file's schema as it is without the Arrow schema that a writer may have put beside it.
+arrow::Result<std::shared_ptr<arrow::Schema>> PlainSchema(const ParquetFile& file) {
+  std::shared_ptr<arrow::Schema> schema;
+  ARROW_RETURN_NOT_OK(CatchParquet([&] {
+    return parquet::arrow::FromParquetSchema(file.metadata->schema(), parquet::default_arrow_reader_properties(),
+                                             &schema);
+  }));
+  return schema;
+}
+
+bool CanDecodeDirectly(const OutputColumn& output, const ParquetFile& file, const arrow::Schema& plain) {
+  if (output.converter->is_dear()) return false;
+  const int field = file.schema->GetFieldIndex(output.input);
+  const std::vector<int> leaves = LeavesOf(file, output.input);
+  if (leaves.size() != 1 || field >= plain.num_fields()) return false;
+  const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(leaves[0]);
+  const arrow::DataType& type = *file.schema->field(field)->type();
+  return IsFlat(leaf) && MeansTheSame(*plain.field(field)->type(), type) && DirectForm(leaf, type).has_value();
+}
+
+}  // namespace
+
+std::vector<int> LeavesOf(const ParquetFile& file, const std::string& name) {
+  const int field = file.schema->GetFieldIndex(name);
+  std::vector<int> leaves;
+  if (field < 0) return leaves;
+  const parquet::SchemaDescriptor& schema = *file.metadata->schema();
+  const parquet::schema::Node* root = schema.group_node()->field(field).get();
+  for (int leaf = 0; leaf < schema.num_columns(); ++leaf) {
+    if (schema.GetColumnRoot(leaf) == root) leaves.push_back(leaf);
+  }
+  return leaves;
+}
+
+std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type) {
+  switch (leaf.physical_type()) {
+    case parquet::Type::BOOLEAN:
+      return type.id() == Type::BOOL ? std::optional(DType::kBool) : std::nullopt;
+    case parquet::Type::INT32:
+      return Int32Form(type.id());
+    case parquet::Type::INT64:
+      return Int64Form(type.id());
+    case parquet::Type::FLOAT:
+      return type.id() == Type::FLOAT ? std::optional(DType::kFloat32) : std::nullopt;
+    case parquet::Type::DOUBLE:
+      return type.id() == Type::DOUBLE ? std::optional(DType::kFloat64) : std::nullopt;
+    case parquet::Type::BYTE_ARRAY:
+      return BytesForm(type);
+    case parquet::Type::FIXED_LEN_BYTE_ARRAY:
+      if (type.id() == Type::HALF_FLOAT && leaf.type_length() == 2) return DType::kFloat16;
+      return type.id() == Type::DECIMAL128 ? std::optional(DType::kBytes) : std::nullopt;
+    default:
+      return std::nullopt;
+  }
+}
+
+int64_t StreamBufferBytes(const ParquetFile& file, int row_group, const std::vector<int>& leaves) {
+  int64_t largest = 0;
+  const auto metadata = file.metadata->RowGroup(row_group);
+  for (int leaf : leaves) largest = std::max(largest, metadata->ColumnChunk(leaf)->total_compressed_size());
+  // At least what Parquet peeks at to find a page header.
+  return std::clamp<int64_t>(largest, parquet::kDefaultBufferSize, kStreamBufferBytes);
+}
+
+bool IsDictionaryEncoded(const parquet::ColumnChunkMetaData& chunk) {
+  if (!chunk.has_dictionary_page()) return false;
+  bool has_data = false;
+  for (const parquet::PageEncodingStats& stats : chunk.encoding_stats()) {
+    if (stats.page_type != parquet::PageType::DATA_PAGE && stats.page_type != parquet::PageType::DATA_PAGE_V2) continue;
+    if (stats.encoding != parquet::Encoding::RLE_DICTIONARY && stats.encoding != parquet::Encoding::PLAIN_DICTIONARY) {
+      return false;
+    }
+    has_data = true;
+  }
+  return has_data;
+}
+
+arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int row_group, const std::string& column) {
+  if (status.ok()) return status;
+  const std::string where = column.empty() ? "" : ", column '" + column + "'";
+  return status.WithMessage("'", file.entry.path, "', row group ", row_group, where, ": ", status.message());
+}
+
+ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode) {
+  ReadPlan plan;
+  const bool may_be_direct = use_direct_decode && projection.filter == nullptr;
+  // A schema that cannot be had without its metadata: everything through Arrow, which has read it before.
+  const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");
+  for (int i = 0; i < static_cast<int>(projection.outputs.size()); ++i) {
+    const OutputColumn& output = projection.outputs[static_cast<size_t>(i)];
+    if (output.partition_index >= 0) {
+      plan.constant.push_back(i);
+    } else if (plain.ok() && CanDecodeDirectly(output, file, **plain)) {
+      plan.direct.push_back(i);
+    } else {
+      plan.through_arrow.push_back(i);
+    }
+  }
+  return plan;
+}
+
+}  // namespace penstock

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <arrow/status.h>
+#include <arrow/type_fwd.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "penstock/dtype.h"
+#include "source/parquet_file.h"
+
+namespace parquet {
+class ColumnDescriptor;
+class ColumnChunkMetaData;
+}  // namespace parquet
+
+/// What the readers of a row group, their plan and their estimates share. Private to src/source.
+namespace penstock {
+
+/// Stream buffer of one column chunk, or the chunk's size where that is less. There is one per open column, and it is
+/// allocated twice while Arrow grows it, so it is small; timings of 16 KiB to 1 MiB on a busy machine showed no gain
+/// from larger ones, but do not settle the matter.
+inline constexpr int64_t kStreamBufferBytes = 64 * 1024;
+
+/// The most that a dictionary converted to slot values may take; a larger one is converted per row.
+inline constexpr int64_t kMaxTableBytes = 4 * 1024 * 1024;
+
+/// Parquet's leaf columns below the top-level field `name`; empty where the file has no such field, or several.
+std::vector<int> LeavesOf(const ParquetFile& file, const std::string& name);
+
+/// What a typed column reader's values are for Converter::Convert; nullopt where the pair is none that it takes.
+std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type);
+
+/// Bytes of stream buffer for these leaves: kStreamBufferBytes, less where all of them are small.
+int64_t StreamBufferBytes(const ParquetFile& file, int row_group, const std::vector<int>& leaves);
+
+/// True where the footer says that each data page holds indices into the chunk's dictionary.
+bool IsDictionaryEncoded(const parquet::ColumnChunkMetaData& chunk);
+
+/// `status` with "'path', row group g, column 'c': " in front; without the column where it is empty.
+arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int row_group, const std::string& column);
+
+}  // namespace penstock

@@ -1,0 +1,221 @@
+#include <arrow/type.h>
+#include <parquet/metadata.h>
+#include <parquet/properties.h>
+#include <parquet/schema.h>
+#include <parquet/size_statistics.h>
+
+#include <algorithm>
+#include <bit>
+#include <set>
+
+#include "ops/converter.h"
+#include "source/read_plan.h"
+#include "source/row_group_reader.h"
+
+namespace penstock {
+namespace {
+
+// What the footer lets one guess of a column chunk's pages; all in bytes.
+struct ChunkSizes {
+  int64_t values = 0;
+  int64_t compressed = 0;
+  int64_t uncompressed = 0;
+  int64_t page_compressed = 0;
+  int64_t page_uncompressed = 0;
+  int64_t dictionary_uncompressed = 0;
+};
+
+constexpr int64_t kTypicalPageBytes = 1024 * 1024;
+// Distinct values compress well where they are in order: keys of a fact table reach a tenth.
+constexpr int64_t kDictionaryRatio = 12;
+// Pages are not of equal size, above all where a chunk changes from its dictionary to plain values.
+constexpr int64_t kPageSpread = 2;
+
+// Footers can say anything: nothing that is computed from these overflows.
+int64_t Plausible(int64_t count) { return std::clamp<int64_t>(count, 0, int64_t{1} << 44); }
+
+int64_t DataPages(const parquet::ColumnChunkMetaData& chunk) {
+  int64_t pages = 0;
+  for (const parquet::PageEncodingStats& stats : chunk.encoding_stats()) {
+    const bool is_data =
+        stats.page_type == parquet::PageType::DATA_PAGE || stats.page_type == parquet::PageType::DATA_PAGE_V2;
+    if (is_data) pages += std::max(0, stats.count);
+  }
+  return pages;
+}
+
+int64_t DictionaryBytes(const parquet::ColumnChunkMetaData& chunk, int64_t uncompressed) {
+  if (!chunk.has_dictionary_page()) return 0;
+  const int64_t stored = chunk.data_page_offset() - chunk.dictionary_page_offset();
+  if (stored <= 0 || stored > chunk.total_compressed_size()) return std::min(uncompressed, kTypicalPageBytes);
+  if (chunk.compression() == parquet::Compression::UNCOMPRESSED) return std::min(uncompressed, stored);
+  return std::min({uncompressed, kTypicalPageBytes + stored, stored * kDictionaryRatio});
+}
+
+ChunkSizes SizesOf(const parquet::ColumnChunkMetaData& chunk) {
+  ChunkSizes sizes;
+  sizes.values = Plausible(chunk.num_values());
+  sizes.compressed = Plausible(chunk.total_compressed_size());
+  sizes.uncompressed = Plausible(chunk.total_uncompressed_size());
+  sizes.dictionary_uncompressed = DictionaryBytes(chunk, sizes.uncompressed);
+  const int64_t pages = DataPages(chunk);
+  const auto page_of = [&](int64_t bytes) {
+    return pages > 0 ? std::min(bytes, bytes / pages * kPageSpread) : std::min(bytes, kTypicalPageBytes);
+  };
+  sizes.page_compressed = page_of(sizes.compressed);
+  sizes.page_uncompressed = page_of(sizes.uncompressed);
+  return sizes;
+}
+
+int64_t PhysicalWidth(const parquet::ColumnDescriptor& leaf) {
+  switch (leaf.physical_type()) {
+    case parquet::Type::BOOLEAN:
+      return 1;
+    case parquet::Type::INT32:
+    case parquet::Type::FLOAT:
+      return 4;
+    case parquet::Type::INT96:
+      return 12;
+    case parquet::Type::FIXED_LEN_BYTE_ARRAY:
+      return std::max(1, leaf.type_length());
+    default:
+      return 8;
+  }
+}
+
+int64_t StoredAndFinalWidth(const parquet::ColumnDescriptor& leaf) {
+  constexpr int64_t kDecimalWidth = 16;
+  const bool is_decimal = leaf.logical_type() != nullptr && leaf.logical_type()->is_decimal();
+  const int64_t builder = leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY ? 2 : 0;
+  return PhysicalWidth(leaf) + builder + (is_decimal ? kDecimalWidth : 0);
+}
+
+// Stream buffer, a stored and an unpacked page, the dictionary's page and its values.
+int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, int64_t buffer_bytes) {
+  const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
+  // Where the chunk is longer than the buffer, Arrow grows it once to look at a header across its end; both copies
+  // count meanwhile.
+  const int64_t stream =
+      sizes.compressed > buffer_bytes ? 2 * buffer_bytes + parquet::kDefaultBufferSize : buffer_bytes;
+  int64_t dictionary = sizes.dictionary_uncompressed;
+  // Decoded byte arrays keep their bytes and have a view each (16 bytes; stored, each has a length of 4).
+  if (leaf.physical_type() == parquet::Type::BYTE_ARRAY) dictionary += dictionary * 2;
+  return stream + sizes.page_compressed + page + dictionary;
+}
+
+// Scratch strips, and the dictionary as slot values.
+int64_t ConvertBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter) {
+  const bool is_nullable = leaf.max_definition_level() > 0;
+  const bool is_in_place = converter.is_identity() && leaf.physical_type() != parquet::Type::FIXED_LEN_BYTE_ARRAY &&
+                           PhysicalWidth(leaf) == ByteWidth(converter.field().dtype);
+  if (is_in_place && !is_nullable) return 0;
+  const int64_t scratch = Converter::kStrip * (2 * 16 + 2 * 4 + 2 + 1);
+  if (is_in_place || sizes.dictionary_uncompressed == 0) return scratch;
+  const int64_t stored = leaf.physical_type() == parquet::Type::BYTE_ARRAY ? 4 + 4 : PhysicalWidth(leaf);
+  const int64_t table = sizes.dictionary_uncompressed / stored * ByteWidth(converter.field().dtype);
+  return scratch + std::min(table, kMaxTableBytes);
+}
+
+int64_t UnencodedBytes(const parquet::ColumnChunkMetaData& chunk, const ChunkSizes& sizes) {
+  const auto statistics = chunk.size_statistics();
+  if (statistics != nullptr && statistics->unencoded_byte_array_data_bytes.has_value()) {
+    return Plausible(*statistics->unencoded_byte_array_data_bytes);
+  }
+  return sizes.uncompressed;
+}
+
+// One leaf's part of the arrays for `rows` of `num_rows` rows.
+int64_t ArrayBytes(const parquet::ColumnChunkMetaData& chunk, const ChunkSizes& sizes,
+                   const parquet::ColumnDescriptor& leaf, int64_t rows, int64_t num_rows) {
+  const double part = num_rows > 0 ? static_cast<double>(rows) / static_cast<double>(num_rows) : 1.0;
+  auto values = static_cast<int64_t>(part * static_cast<double>(sizes.values));
+  // Arrow rounds a required column's buffers up to powers of two; a nullable one's are dearer for other reasons, see
+  // below.
+  if (leaf.max_definition_level() == 0) values = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(values)));
+  const int64_t levels = leaf.max_definition_level() > 0 ? values * (2 + 1) : 0;
+  const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
+  const int64_t repetition = leaf.max_repetition_level() > 0 ? values * 2 + rows * 8 : 0;
+  const int64_t fixed =
+      is_bytes ? static_cast<int64_t>(part * static_cast<double>(UnencodedBytes(chunk, sizes))) + values * 4
+               : values * StoredAndFinalWidth(leaf);
+  // Buffers of nullable columns grow step by step while both copies count; most types are read in their stored form,
+  // then copied to their own.
+  return (fixed + levels + repetition) * (leaf.max_definition_level() > 0 ? 3 : 2);
+}
+
+std::set<int> LeavesOfOutputs(const Projection& projection, const ParquetFile& file, const std::vector<int>& outputs) {
+  std::set<int> leaves;
+  for (int output : outputs) {
+    const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
+    if (column.partition_index >= 0) continue;
+    const auto found = LeavesOf(file, column.input);
+    leaves.insert(found.begin(), found.end());
+  }
+  return leaves;
+}
+
+int64_t DirectBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                    const std::vector<int>& outputs) {
+  const auto metadata = file.metadata->RowGroup(row_group);
+  const std::set<int> all = LeavesOfOutputs(projection, file, outputs);
+  const int64_t buffer_bytes = StreamBufferBytes(file, row_group, {all.begin(), all.end()});
+  int64_t bytes = 0;
+  for (int output : outputs) {
+    const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
+    for (int i : LeavesOf(file, column.input)) {
+      const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
+      const ChunkSizes sizes = SizesOf(*metadata->ColumnChunk(i));
+      bytes += DecodeBytes(sizes, leaf, buffer_bytes) + ConvertBytes(sizes, leaf, *column.converter);
+    }
+  }
+  return bytes;
+}
+
+int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                   const std::vector<int>& outputs, int64_t rows) {
+  const auto metadata = file.metadata->RowGroup(row_group);
+  const int64_t num_rows = Plausible(metadata->num_rows());
+  std::set<int> all = LeavesOfOutputs(projection, file, outputs);
+  if (projection.filter != nullptr) {
+    for (const auto& field : projection.filter_fields) {
+      const auto found = LeavesOf(file, field->name());
+      all.insert(found.begin(), found.end());
+    }
+  }
+  const int64_t buffer_bytes = StreamBufferBytes(file, row_group, {all.begin(), all.end()});
+  int64_t bytes = 0;
+  for (int i : all) {
+    const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
+    const auto chunk = metadata->ColumnChunk(i);
+    const ChunkSizes sizes = SizesOf(*chunk);
+    const int64_t arrays = ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
+    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.filter != nullptr ? 2 : 1);
+  }
+  return bytes;
+}
+
+// A footer that Parquet refuses to look at gets a promise like any other; opening the row group will say what is wrong
+// with it.
+template <typename Estimate>
+int64_t OrTypical(Estimate&& estimate) {
+  int64_t bytes = 0;
+  const arrow::Status status = CatchParquet([&] {
+    bytes = estimate();
+    return arrow::Status::OK();
+  });
+  return status.ok() ? bytes : kTypicalPageBytes;
+}
+
+}  // namespace
+
+int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                            const std::vector<int>& outputs) {
+  return OrTypical([&] { return DirectBytes(file, row_group, projection, outputs); });
+}
+
+int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                           const std::vector<int>& outputs, int64_t rows) {
+  return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows); });
+}
+
+}  // namespace penstock

@@ -1,0 +1,100 @@
+"""Fixtures that every test gets: a watchdog against hangs, a check for threads left behind, files to read."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+WATCHDOG_S = 10
+
+WriteParquet = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def real_stderr(pytestconfig: pytest.Config) -> Iterator[int]:
+    """Where a hang can be seen although pytest captures the output."""
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        fd = os.dup(2)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture(autouse=True)
+def watchdog(real_stderr: int) -> Iterator[None]:
+    """Ends the process with the stacks of all threads where a test takes longer than that."""
+    faulthandler.dump_traceback_later(WATCHDOG_S, exit=True, file=real_stderr)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def loader_threads() -> list[str]:
+    """Native threads of this process that loaders have started."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip()
+        except OSError:  # It has just ended.
+            continue
+        if name == "penstock":
+            names.append(f"{name} {task.name}")
+    return names
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(watchdog: None) -> Iterator[None]:
+    """Holds the promise that what is over leaves no thread, native or Python's."""
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    # A joined native thread may still be listed for a moment.
+    deadline = time.monotonic() + 1
+    while loader_threads() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert loader_threads() == []
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def write_parquet(tmp_path: Path) -> WriteParquet:
+    """Writes {column: values} to a Parquet file and returns its path."""
+
+    def write(columns: dict[str, Any] | pa.Table, name: str = "data.parquet", **options: Any) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+        pq.write_table(table, path, **options)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def numbers(write_parquet: WriteParquet) -> str:
+    """1,000 rows in row groups of 100: x = 0, 1, 2, ... (int64), y = x / 2 (float32)."""
+    x = pa.array(range(1000), pa.int64())
+    y = pa.array([i / 2 for i in range(1000)], pa.float32())
+    return write_parquet({"x": x, "y": y}, row_group_size=100)
+
+
+@pytest.fixture(params=["torch", "numpy"])
+def tensor_format(request: pytest.FixtureRequest) -> str:
+    """Each format whose batches are dicts of tensors."""
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    return str(request.param)
+
+
+def rows_of(loader: ps.Loader, column: str = "x") -> list[Any]:
+    """One epoch's values of a column."""
+    return [value for batch in loader for value in batch[column].tolist()]
