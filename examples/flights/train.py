@@ -96,6 +96,7 @@ def evaluate(model: Model, loader: ps.Loader) -> dict[str, float]:
 
 def main(folder: str) -> int:
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # The model is too small to share.
     words = pq.read_table(f"{folder}/train", columns=WORDS)
     vocabularies = {word: pc.unique(words[word]).sort() for word in WORDS}
     model = Model(vocabularies)

@@ -31,8 +31,8 @@ struct MemoryReport {
 /// The one place that counts memory. What Penstock allocates is taken with TryAdd() *before* it is allocated, so the sum never exceeds the
 /// budget at any instant; what others allocated on the way is charged with Add() when it is seen.
 ///
-/// Two groups can have bytes set aside, so that neither starves the other: slots (kSlots + kUser + kPython + kShuffle) and decoding (kDecode + kBlocks).
-/// A group's unused set-aside counts as taken for everybody else.
+/// Three groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython + kShuffle), decoding (kDecode + kBlocks)
+/// and metadata. A group's unused set-aside counts as taken for everybody else.
 ///
 /// Ownership: by shared_ptr, since slots in the user's hand may outlive the loader.
 /// Threads:   every method may be called from any thread.
@@ -44,8 +44,8 @@ class Ledger {
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  /// Sets bytes aside for the two groups. Call before work starts.
-  void SetAside(int64_t slot_bytes, int64_t decode_bytes) PENSTOCK_EXCLUDES(mu_);
+  /// Sets bytes aside for the three groups. Call before work starts.
+  void SetAside(int64_t slot_bytes, int64_t decode_bytes, int64_t metadata_bytes) PENSTOCK_EXCLUDES(mu_);
 
   /// Takes `bytes` if they fit beside what is taken and set aside; false, and nothing taken, otherwise.
   [[nodiscard]] bool TryAdd(Account account, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
@@ -68,8 +68,7 @@ class Ledger {
   const int64_t budget_bytes_;
   mutable Mutex mu_;
   MemoryReport report_ PENSTOCK_GUARDED_BY(mu_);
-  int64_t slot_floor_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t decode_floor_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  std::array<int64_t, 3> set_aside_bytes_ PENSTOCK_GUARDED_BY(mu_) = {};
 };
 
 }  // namespace penstock

@@ -8,11 +8,24 @@ namespace {
 
 size_t Index(Account account) { return static_cast<size_t>(account); }
 
-bool IsDecodeGroup(Account account) { return account == Account::kDecode || account == Account::kBlocks; }
+enum Group : size_t { kSlotGroup, kDecodeGroup, kMetadataGroup, kNoGroup };
 
-bool IsSlotGroup(Account account) {
-  return account == Account::kSlots || account == Account::kUser || account == Account::kPython ||
-         account == Account::kShuffle;
+Group GroupOf(Account account) {
+  switch (account) {
+    case Account::kSlots:
+    case Account::kUser:
+    case Account::kPython:
+    case Account::kShuffle:
+      return kSlotGroup;
+    case Account::kDecode:
+    case Account::kBlocks:
+      return kDecodeGroup;
+    case Account::kMetadata:
+      return kMetadataGroup;
+    case Account::kDevice:
+      break;
+  }
+  return kNoGroup;
 }
 
 }  // namespace
@@ -23,24 +36,22 @@ std::string_view AccountName(Account account) {
   return kNames[Index(account)];
 }
 
-void Ledger::SetAside(int64_t slot_bytes, int64_t decode_bytes) {
+void Ledger::SetAside(int64_t slot_bytes, int64_t decode_bytes, int64_t metadata_bytes) {
   MutexLock lock(mu_);
-  slot_floor_bytes_ = slot_bytes;
-  decode_floor_bytes_ = decode_bytes;
+  set_aside_bytes_ = {slot_bytes, decode_bytes, metadata_bytes};
 }
 
 int64_t Ledger::FreeBytesLocked(Account account) const {
-  int64_t slot_bytes = 0;
-  int64_t decode_bytes = 0;
+  std::array<int64_t, kNoGroup + 1> group_bytes = {};
   for (int i = 0; i < kNumAccounts; ++i) {
     const auto each = static_cast<Account>(i);
-    if (IsSlotGroup(each)) slot_bytes += report_[each].current_bytes;
-    if (IsDecodeGroup(each)) decode_bytes += report_[each].current_bytes;
+    group_bytes[GroupOf(each)] += report_[each].current_bytes;
   }
-  // The caller's own group may use its set-aside; the other group's stays out of reach.
+  // The caller's own group may use its set-aside; the others' stay out of reach.
   int64_t out_of_reach = 0;
-  if (!IsSlotGroup(account)) out_of_reach += std::max<int64_t>(0, slot_floor_bytes_ - slot_bytes);
-  if (!IsDecodeGroup(account)) out_of_reach += std::max<int64_t>(0, decode_floor_bytes_ - decode_bytes);
+  for (size_t group = 0; group < set_aside_bytes_.size(); ++group) {
+    if (group != GroupOf(account)) out_of_reach += std::max<int64_t>(0, set_aside_bytes_[group] - group_bytes[group]);
+  }
   return budget_bytes_ - report_.total.current_bytes - out_of_reach;
 }
 

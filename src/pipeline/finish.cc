@@ -30,6 +30,10 @@ void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) 
 void Scheduler::FinishPlanLocked(Outcome outcome) {
   is_planning_ = false;
   if (is_consumer_waiting_) ready_.NotifyOne();  // It may be waiting to learn whether there is more at all.
+  if (outcome.status.IsOutOfMemory() && !chunks_.empty()) {
+    plan_starved_at_ = num_freed_;  // Row groups that are open hold other footers: again when one is done.
+    return;
+  }
   if (!outcome.status.ok()) {
     is_plan_done_ = true;
     if (plan_.is_counted() || placing_sequence_ == next_sequence_) {

@@ -37,6 +37,9 @@ void BecomeBatchWork() {
   pthread_setname_np(pthread_self(), "penstock");
 }
 
+// Footers that the budget always has room for: of the file being read, of the one that the plan is ahead, and of one that len() looks at.
+constexpr int64_t kFilesOpen = 3;
+
 class LoaderImpl : public Loader {
  public:
   explicit LoaderImpl(LoaderOptions options)
@@ -70,7 +73,10 @@ class LoaderImpl : public Loader {
 
  private:
   arrow::Status CheckUsable() const;
-  arrow::Status CheckBudget();
+  arrow::Status DivideBudget(int64_t known_rows);
+  int64_t OneBatchSlotBytes() const;
+  int64_t MetadataBytes(const Survey& survey) const;
+  int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
   void End(bool is_closing);
   std::shared_ptr<Scheduler> CurrentEpoch() const {
@@ -126,30 +132,40 @@ arrow::Status LoaderImpl::Init() {
   auto schema = std::make_shared<Schema>();
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
   schema_ = std::move(schema);
-  sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows);
-  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
-  return CheckBudget();
+  return DivideBudget(known_rows);
 }
 
 // What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused here.
-arrow::Status LoaderImpl::CheckBudget() {
+arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited, unlimited, &stats_->io));
-  const int64_t metadata_bytes = ledger_->Report()[Account::kMetadata].current_bytes + first.most_file_bytes;
-  const int64_t slot_bytes = 2 * layout_->bytes();
-  const int64_t least_bytes = metadata_bytes + slot_bytes + first.least_chunk_bytes;
+  const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid(
         "memory_budget of ", FormatBytes(options_.memory_budget_bytes), " is too small: the least that works here is ", least_bytes,
-        " bytes (two slots of ", FormatBytes(layout_->bytes()), ", ", FormatBytes(first.least_chunk_bytes),
-        " to decode a row group, ", FormatBytes(metadata_bytes),
+        " bytes (two slots of ", FormatBytes(OneBatchSlotBytes()), ", ", FormatBytes(first.least_chunk_bytes),
+        " to decode a row group, ", FormatBytes(MetadataBytes(first)),
         " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
   }
-  most_decode_bytes_ = options_.memory_budget_bytes - metadata_bytes - slot_bytes;
-  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, first.most_chunk_bytes));
+  const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
+  sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows, rest_bytes - first.least_chunk_bytes);
+  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
+  const int64_t slot_bytes = 2 * layout_->bytes();
+  most_decode_bytes_ = rest_bytes - slot_bytes;
+  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, first.most_chunk_bytes), MetadataBytes(first));
   return arrow::Status::OK();
+}
+
+int64_t LoaderImpl::OneBatchSlotBytes() const { return SlotLayout(schema_, options_.batch_size, 1).bytes(); }
+
+int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
+  return metadata_bytes_ + vocabulary_pool_->bytes_allocated() + kFilesOpen * survey.most_file_bytes;
+}
+
+int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
+  return MetadataBytes(survey) + 2 * OneBatchSlotBytes() + survey.least_chunk_bytes;
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
@@ -277,8 +293,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + vocabulary_pool_->bytes_allocated() + survey->window_file_bytes;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
-  explanation.least_budget_bytes =
-      metadata_bytes_ + vocabulary_pool_->bytes_allocated() + survey->most_file_bytes + 2 * layout_->bytes() + survey->least_chunk_bytes;
+  explanation.least_budget_bytes = LeastBudget(*survey);
   explanation.predicted_peak_bytes =
       std::min(options_.memory_budget_bytes,
                explanation.metadata_bytes + explanation.slots * layout_->bytes() + survey->window_chunk_bytes);

@@ -192,6 +192,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   PlanCursor cursor_;  // Belongs to the plan task in flight.
   bool is_planning_ PENSTOCK_GUARDED_BY(mu_) = false;
   bool is_plan_done_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int64_t plan_starved_at_ PENSTOCK_GUARDED_BY(mu_) = -1;  // num_freed_ when the budget had no room for a footer.
   std::optional<ChunkSpec> pending_ PENSTOCK_GUARDED_BY(mu_);  // Found, not yet admitted.
   ChunkSizing pending_sizing_ PENSTOCK_GUARDED_BY(mu_);
   bool is_admission_refused_ PENSTOCK_GUARDED_BY(mu_) = false;

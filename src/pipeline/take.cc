@@ -19,6 +19,7 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
 bool Scheduler::TakePlanLocked(Task* task) {
   if (is_planning_ || is_plan_done_ || pending_.has_value() || failed_slot_ != kNever) return false;
+  if (plan_starved_at_ == num_freed_ && !chunks_.empty()) return false;
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
   task->frontier = frontier_row_;
@@ -165,7 +166,7 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed
 }
 
 Lack Scheduler::LackLocked() const {
-  if (!starved_lanes_.empty() || is_admission_refused_) return Lack::kBudget;
+  if (!starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_) return Lack::kBudget;
   for (const auto& [sequence, chunk] : chunks_) {
     if (chunk->starved_at >= 0) return Lack::kBudget;
   }

@@ -42,7 +42,7 @@ TEST(LedgerTest, NeverExceedsBudgetUnderContention) {
 
 TEST(LedgerTest, SetAsideIsOutOfReachOfTheOtherGroup) {
   Ledger ledger(100);
-  ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30);
+  ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30, /*metadata_bytes=*/0);
   EXPECT_FALSE(ledger.TryAdd(Account::kDecode, 61));
   ASSERT_TRUE(ledger.TryAdd(Account::kDecode, 60));
   ASSERT_TRUE(ledger.TryAdd(Account::kSlots, 40));

@@ -250,8 +250,10 @@ TEST_F(LoaderTest, ABudgetBelowTheLeastNamesTheLeast) {
   const std::string message = refused.status().message();
   EXPECT_CONTAINS(message, "the least that works here is ");
   const auto at = message.find("the least that works here is ") + std::strlen("the least that works here is ");
-  // The number that it names works: one byte less does not.
-  options.memory_budget_bytes = std::stoll(message.substr(at));
+  // The number that it names works, and one byte less does not.
+  options.memory_budget_bytes = std::stoll(message.substr(at)) - 1;
+  EXPECT_TRUE(Loader::Make(options).status().IsInvalid());
+  options.memory_budget_bytes += 1;
   auto loader = MakeLoader(options);
   ASSERT_NE(loader, nullptr);
   EXPECT_EQ(ReadEpoch(*loader), Range(0, num_rows_));
@@ -354,7 +356,7 @@ TEST_F(LoaderTest, SlotsGrowWhileTheCallerWaitsForASlowRow) {
   options.memory_budget_bytes = 16 << 20;
   options.transforms = {{"x",
                          "x",
-                         {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 200, .heavy_factor = 500, .is_sleep = true}}}};
+                         {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 400, .heavy_factor = 10000, .is_sleep = true}}}};
   auto loader = MakeLoader(options);
   ASSERT_NE(loader, nullptr);
   EXPECT_EQ(ReadEpoch(*loader), Range(0, 1600));
