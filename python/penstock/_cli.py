@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import penstock as ps
@@ -98,18 +99,25 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _run_epoch(loader: ps.Loader, args: argparse.Namespace, epoch: int) -> None:
-    from tqdm import tqdm
-
-    # Nobody watches a pipe: nothing is shown there.
-    is_watched = sys.stderr.isatty()
-    total = loader.explain().to_dict()["rows"] if is_watched else None
-    name = f"epoch {epoch + 1}/{args.epochs}"
-    with tqdm(total=total, desc=name, unit=" rows", unit_scale=True, disable=not is_watched) as progress:
+    with _progress(loader, f"epoch {epoch + 1}/{args.epochs}") as show_rows:
         for batch in loader:
             if args.step_ms > 0:
                 time.sleep(args.step_ms / 1000)
-            if is_watched:
-                progress.update(batch.num_rows if args.format == "arrow" else len(next(iter(batch.values()))))
+            show_rows(batch.num_rows if args.format == "arrow" else len(next(iter(batch.values()))))
+
+
+@contextlib.contextmanager
+def _progress(loader: ps.Loader, name: str) -> Iterator[Callable[[int], object]]:
+    """Yield what is to be called with each batch's rows. In a pipe nothing is shown."""
+    if not sys.stderr.isatty():
+        yield lambda _rows: None
+        return
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # No thread of its own.
+    rows = loader.explain().to_dict()["rows"]
+    with tqdm(total=rows, desc=name, unit=" rows", unit_scale=True) as bar:
+        yield bar.update
 
 
 def _hash_transforms(args: argparse.Namespace) -> dict[str, ps.ops.Op] | None:
@@ -149,9 +157,8 @@ def _columns_with_a_form(
     kept = [name for name in names if has_form([name])]
     left_out = [name for name in names if name not in kept]
     if not kept:
-        raise ValueError(
-            f"no column has a tensor form (--hash-strings N turns strings into numbers): {names}"
-        )
+        raise _NoColumnError(f"no column has a tensor form; `run` takes --hash-strings N: {', '.join(names)}")
+
     _say(f"left out, since they have no tensor form: {', '.join(left_out)} (see --hash-strings, --columns)")
     return kept
 

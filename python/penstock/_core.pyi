@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
+def end_of_python() -> None:
+    """Say that the interpreter is about to end."""
+
 def parse_bytes(text: str) -> int:
     """
     Bytes in a size such as '256MiB', '1.5 GB' or '4096'; ValueError where it is none.

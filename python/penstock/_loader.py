@@ -375,3 +375,4 @@ def _close_live_loaders() -> None:
     # its batches. Penstock's own threads are no Python threads, so nobody has waited for them yet.
     for core in list(_live_loaders):
         core.close_at_exit()
+    _core.end_of_python()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import posixpath
 import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 from pyarrow import fs
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
@@ -65,6 +68,8 @@ def to_native_filesystem(filesystem: object) -> Any:
 
 
 def _from_fsspec(filesystem: object) -> fs.FileSystem:
+    if isinstance(filesystem, fs.PyFileSystem) and type(filesystem.handler) is fs.FSSpecHandler:
+        filesystem = filesystem.handler.fs
     if isinstance(filesystem, fs.FileSystem):
         return filesystem
     fsspec = sys.modules.get("fsspec")  # Whoever has one of its file systems has imported it.
@@ -74,4 +79,16 @@ def _from_fsspec(filesystem: object) -> fs.FileSystem:
         )
     if type(filesystem).__name__ == "LocalFileSystem":
         return fs.LocalFileSystem()
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem))
+    return fs.PyFileSystem(_FSSpecHandler(filesystem))
+
+
+class _FSSpecHandler(fs.FSSpecHandler):  # type: ignore[misc] # pyarrow has no types.
+    """As pyarrow's, but two files that are open at once never share a position."""
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        if not self.fs.isfile(path):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        file = self.fs.open(path, mode="rb")
+        if isinstance(file, io.BytesIO):  # fsspec's memory file system hands the same object to everybody.
+            return pa.BufferReader(file.getvalue())
+        return pa.PythonFile(file, mode="r")

@@ -7,6 +7,7 @@
 
 #include "bindings.h"
 #include "errors.h"
+#include "gil.h"
 #include "py_loader.h"
 
 namespace penstock::python {
@@ -17,13 +18,6 @@ namespace {
 
 // How long the main thread waits before it looks after signals: they do not wake a condition variable.
 constexpr std::chrono::milliseconds kSignalInterval{50};
-
-/// The ident of Python's main thread, the only one that handles signals.
-unsigned long MainThreadIdent() {
-  static const auto ident =
-      nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
-  return ident;
-}
 
 /// One epoch of a loader, as iter(loader) gives it.
 ///
@@ -80,7 +74,7 @@ EpochIterator::Taken EpochIterator::TakeMindingSignals() const {
   while (true) {
     bool timed_out = false;
     Taken taken = [&] {
-      nb::gil_scoped_release no_gil;
+      GilRelease no_gil;
       return loader_->loader().NextFor(kSignalInterval, &timed_out);
     }();
     if (!timed_out) return taken;
@@ -95,14 +89,14 @@ EpochIterator::Taken EpochIterator::Take() const {
     Taken taken = loader.NextFor(std::chrono::nanoseconds(0), &timed_out);
     if (!timed_out) return taken;
   }
-  if (PyThread_get_thread_ident() == MainThreadIdent()) return TakeMindingSignals();
-  nb::gil_scoped_release no_gil;
+  if (IsMainThread()) return TakeMindingSignals();
+  GilRelease no_gil;
   return loader.Next();
 }
 
 void EpochIterator::RaiseTaken(const arrow::Status& status) const {
   if (status.IsCapacityError()) RaiseMemoryError(status);
-  if (status.IsCancelled() && loader_->is_closed_at_exit()) {
+  if (status.IsCancelled() && loader_->is_closed_at_exit() && !IsMainThread()) {
     PyErr_SetNone(PyExc_SystemExit);  // Ends a daemon thread without a message.
     throw nb::python_error();
   }
@@ -160,7 +154,7 @@ PyType_Slot kIteratorSlots[] = {
 }  // namespace
 
 void BindEpochIterator(nb::module_& m) {
-  MainThreadIdent();
+  IsMainThread();  // Remembers which one it is.
   nb::class_<EpochIterator>(m, "EpochIterator", nb::type_slots(kIteratorSlots),
                             nb::sig("class EpochIterator(collections.abc.Iterator[typing.Any])"),
                             "One epoch of a loader.")

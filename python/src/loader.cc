@@ -8,8 +8,10 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <map>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -18,23 +20,31 @@
 #include "bindings.h"
 #include "errors.h"
 #include "file_system.h"
+#include "gil.h"
 #include "py_loader.h"
 #include "reports.h"
 
 namespace penstock::python {
 
+namespace {
+
+// How long the end of the interpreter waits for a thread to come out of next(), which has nothing more to wait for.
+constexpr int kExitWaitMs = 1000;
+
+}  // namespace
+
 using namespace nb::literals;
 
 PyLoader::PyLoader(LoaderOptions options, std::string format) : format_(std::move(format)) {
   arrow::Result<std::unique_ptr<Loader>> made = [&] {
-    nb::gil_scoped_release no_gil;  // Footers are read here.
+    GilRelease no_gil;  // Footers are read here.
     return Loader::Make(std::move(options));
   }();
   loader_ = Unwrap(std::move(made));
 }
 
 PyLoader::~PyLoader() {
-  nb::gil_scoped_release no_gil;
+  GilRelease no_gil;
   loader_.reset();
 }
 
@@ -55,7 +65,7 @@ int64_t PyLoader::StartEpoch() {
   Turn turn(this);
   exporter();  // What is missing (torch) shows before threads start.
   arrow::Status status = [&] {
-    nb::gil_scoped_release no_gil;
+    GilRelease no_gil;
     return loader_->StartEpoch();
   }();
   Check(status);
@@ -64,19 +74,23 @@ int64_t PyLoader::StartEpoch() {
 
 void PyLoader::EndEpoch(int64_t epoch) {
   if (epoch != epoch_) return;
-  nb::gil_scoped_release no_gil;
+  GilRelease no_gil;
   loader_->EndEpoch();
 }
 
 void PyLoader::Close() {
   is_closing_ = true;
-  nb::gil_scoped_release no_gil;
+  GilRelease no_gil;
   loader_->Close();
 }
 
 void PyLoader::CloseAtExit() {
   is_closed_at_exit_ = true;
   Close();
+  for (int waited_ms = 0; is_taken_ && waited_ms < kExitWaitMs; ++waited_ms) {
+    GilRelease no_gil;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 namespace {
@@ -144,7 +158,7 @@ nb::tuple DescribeSchema(PyLoader& self) {
 
 int64_t NumBatches(PyLoader& self) {
   arrow::Result<int64_t> batches = [&] {
-    nb::gil_scoped_release no_gil;
+    GilRelease no_gil;
     return self.loader().NumBatches();
   }();
   return Unwrap(std::move(batches));
@@ -152,7 +166,7 @@ int64_t NumBatches(PyLoader& self) {
 
 nb::tuple Explain(PyLoader& self) {
   arrow::Result<Explanation> result = [&] {
-    nb::gil_scoped_release no_gil;
+    GilRelease no_gil;
     return self.loader().Explain();
   }();
   Explanation explanation = Unwrap(std::move(result));

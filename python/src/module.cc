@@ -5,6 +5,7 @@
 
 #include "bindings.h"
 #include "errors.h"
+#include "gil.h"
 #include "penstock/options.h"
 
 namespace penstock::python {
@@ -31,6 +32,7 @@ NB_MODULE(_core, m) {
   namespace py = penstock::python;
   py::Check(arrow::compute::Initialize());
   m.doc() = "The native part of penstock. Not public: use the names in `penstock`.";
+  m.def("end_of_python", &py::EndOfPython, "Say that the interpreter is about to end.");
   py::BindSizes(m);
   py::BindOps(m);
   py::BindArrowExport(m);

@@ -39,7 +39,7 @@ class PyLoader {
   /// joined here.
   void Close();
   bool is_closing() const { return is_closing_; }
-  /// As Close(), at the end of the interpreter: a daemon thread in next() then ends in silence.
+  /// As Close(), at the end of the interpreter: a daemon thread in next() is let out of it, and ends in silence.
   void CloseAtExit();
   bool is_closed_at_exit() const { return is_closed_at_exit_; }
 

@@ -11,6 +11,7 @@
 #include "bindings.h"
 #include "errors.h"
 #include "file_system.h"
+#include "gil.h"
 
 namespace penstock::python {
 
@@ -62,7 +63,7 @@ nb::object KnownOrNone(int64_t value) { return value < 0 ? nb::none() : nb::obje
 FileSummary SummarizeFiles(const std::vector<std::string>& paths, nb::object filesystem) {
   auto fs = MakeFileSystem(filesystem);
   arrow::Result<FileSummary> summary = [&] {
-    nb::gil_scoped_release no_gil;
+    GilRelease no_gil;
     return Summarize(paths, std::move(fs));
   }();
   return Unwrap(std::move(summary));

@@ -6,6 +6,8 @@
 namespace penstock {
 namespace {
 
+constexpr int64_t kLeastGrowStepNs = 100'000;
+
 /// One batch in the caller's hand.
 struct BatchHold {
   BatchHold(std::shared_ptr<SlotLease> from, std::shared_ptr<std::atomic<int64_t>> counter)
@@ -28,7 +30,8 @@ arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* tim
     if (is_over_) return std::nullopt;
     auto taken = TakeSlot(deadline, timed_out);
     if (!taken.ok()) {
-      is_over_ = true;
+      // Whoever held too many batches may let go of them and ask again; every other error is the end.
+      if (!taken.status().IsCapacityError()) is_over_ = true;
       return taken.status();
     }
     if (*taken) continue;
@@ -77,6 +80,12 @@ void Scheduler::HandOverLocked(int64_t index) {
   open_.erase(found);
   ++user_slots_;
   ++delivered_slots_;
+  const int64_t now_ns = NowNs();
+  if (handed_over_ns_ > 0) {
+    const int64_t period_ns = now_ns - handed_over_ns_;
+    slot_period_ns_ = slot_period_ns_ < 0 ? period_ns : slot_period_ns_ + (period_ns - slot_period_ns_) / 8;
+  }
+  handed_over_ns_ = now_ns;
   next_slot_ = index + 1;
 }
 
@@ -96,6 +105,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
   MutexLock lock(mu_);
   kept_slots_ = std::max(0, user_slots_ - 1);
   bool is_opening_tried = false;
+  int64_t waits_since_ns = 0;
   while (true) {
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
     if (IsEndLocked()) return false;
@@ -127,24 +137,47 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       }
       continue;
     }
-    is_consumer_waiting_ = true;
-    if (idle_for_slot_ > 0 && GrowLocked()) {
-      lock.Unlock();
-      OpenSlots();
-      lock.Lock();
-      is_consumer_waiting_ = false;
-      continue;
-    }
-    if (!deadline) {
-      ready_.Wait(mu_);
-    } else if (!ready_.WaitFor(mu_, *deadline - std::chrono::steady_clock::now())) {
-      is_consumer_waiting_ = false;
-      if (DeliverableLocked() >= 0 || IsEndLocked() || failed_slot_ != kNever || is_stopping_) continue;
+    bool wants_slot = false;
+    if (!WaitForSlotLocked(deadline, &waits_since_ns, &wants_slot)) {
       *timed_out = true;
       return false;
     }
-    is_consumer_waiting_ = false;
+    if (wants_slot) {
+      lock.Unlock();
+      OpenSlots();
+      lock.Lock();
+    }
   }
+}
+
+// Sleeps until something may have changed; false at the deadline. Where the wait lasts beyond the usual and workers are idle for want of a
+// slot, sets *wants_slot.
+bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) {
+  const int64_t now_ns = NowNs();
+  if (*waits_since_ns == 0) *waits_since_ns = now_ns;
+  const int64_t grow_after_ns = GrowAfterNsLocked();
+  int64_t sleep_ns = grow_after_ns == kNever ? kNever : std::max<int64_t>(0, *waits_since_ns + grow_after_ns - now_ns);
+  bool is_deadline = false;
+  if (deadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now()).count();
+    is_deadline = left <= sleep_ns;
+    sleep_ns = std::min(sleep_ns, std::max<int64_t>(0, left));
+  }
+  is_consumer_waiting_ = true;
+  bool is_timeout = false;
+  if (sleep_ns == kNever) {
+    ready_.Wait(mu_);
+  } else {
+    is_timeout = !ready_.WaitFor(mu_, std::chrono::nanoseconds(sleep_ns));
+  }
+  is_consumer_waiting_ = false;
+  if (!is_timeout) return true;
+  const bool is_something_new = DeliverableLocked() >= 0 || IsEndLocked() || failed_slot_ != kNever || is_stopping_;
+  if (is_something_new) return true;
+  if (is_deadline) return false;
+  *wants_slot = GrowLocked();
+  *waits_since_ns += slot_period_ns_ + kLeastGrowStepNs;  // The next one after as long as one slot takes to fill.
+  return true;
 }
 
 // With no workers: does what a worker would do next. Nobody else could free anything, so nothing to do is an error.

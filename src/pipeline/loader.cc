@@ -39,6 +39,7 @@ void BecomeBatchWork() {
 
 // Footers that the budget always has room for: of the file being read, of the one that the plan is ahead, and of one that len() looks at.
 constexpr int64_t kFilesOpen = 3;
+constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
 
 class LoaderImpl : public Loader {
  public:
@@ -153,8 +154,11 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows, rest_bytes - first.least_chunk_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
   const int64_t slot_bytes = 2 * layout_->bytes();
-  most_decode_bytes_ = rest_bytes - slot_bytes;
-  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, first.most_chunk_bytes), MetadataBytes(first));
+  // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
+  const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
+  const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
+  most_decode_bytes_ = rest_bytes - slot_bytes - spare_bytes;
+  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes), MetadataBytes(first) + spare_bytes);
   return arrow::Status::OK();
 }
 

@@ -38,12 +38,6 @@ void Scheduler::RunWorker() {
       continue;
     }
     const Lack lack = LackLocked();
-    if (lack == Lack::kSlot && GrowLocked()) {
-      lock.Unlock();
-      OpenSlots();
-      lock.Lock();
-      continue;
-    }
     const int64_t idle_since_ns = NowNs();
     ++idle_workers_;
     if (lack == Lack::kSlot) ++idle_for_slot_;
@@ -79,9 +73,12 @@ void Scheduler::RunTask(MutexLock& lock, const Task& task) {
   --running_tasks_;
   if (failed_slot_ != kNever) ready_.NotifyOne();
   if (doomed.empty()) return;
+  const int dying_chunks = static_cast<int>(doomed.chunks.size());
+  dying_chunks_ += dying_chunks;
   lock.Unlock();
   doomed = {};
   lock.Lock();
+  dying_chunks_ -= dying_chunks;
   ++num_freed_;
 }
 

@@ -154,6 +154,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotMemory memory) PENSTOCK_REQUIRES(mu_);
   void ReturnSlot(SlotMemory memory) PENSTOCK_EXCLUDES(mu_);
+  /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
+  int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);
   bool GrowLocked() PENSTOCK_REQUIRES(mu_);
   int64_t SlotOf(int64_t row) const { return row / plan_.layout->rows(); }
   int64_t SlotRowsLocked(int64_t slot) const PENSTOCK_REQUIRES(mu_);
@@ -165,6 +167,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   std::optional<Batch> NextInHand();
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
   arrow::Status WorkOnce(MutexLock& lock) PENSTOCK_REQUIRES(mu_);
+  bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
   void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
@@ -187,6 +190,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   int idle_for_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Counts what gave memory back; the starved look at it.
+  int dying_chunks_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Done, but their memory is not yet given back.
 
   // The plan.
   PlanCursor cursor_;  // Belongs to the plan task in flight.
@@ -220,6 +224,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Of these, not given back when the next was asked for.
   int most_slots_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t handed_over_ns_ PENSTOCK_GUARDED_BY(mu_) = 0;   // When the last slot was handed over...
+  int64_t slot_period_ns_ PENSTOCK_GUARDED_BY(mu_) = -1;  // ... and the usual time between two; -1: not known yet.
   int64_t delivered_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t next_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;  // In order: the one that the consumer gets next.
   bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;

@@ -6,6 +6,11 @@
 #include "pipeline/scheduler.h"
 
 namespace penstock {
+namespace {
+
+constexpr int64_t kLeastGrowAfterNs = 1'000'000;
+
+}  // namespace
 
 int ForkGeneration() {
   static std::atomic<int> generation{0};
@@ -60,11 +65,16 @@ void Scheduler::OpenSlots() {
   }
 }
 
-// One slot more, when the caller waits while a worker is idle for want of one.
+// A wait of twice the usual time between two slots is no matter of pace: something in the slot lasts.
+int64_t Scheduler::GrowAfterNsLocked() const {
+  return plan_.sizing.may_grow && slot_period_ns_ >= 0 ? std::max(kLeastGrowAfterNs, 2 * slot_period_ns_) : kNever;
+}
+
+// One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to decoding.
 bool Scheduler::GrowLocked() {
-  if (!plan_.sizing.may_grow || !is_consumer_waiting_ || is_stopping_) return false;
+  if (idle_for_slot_ == 0 || is_stopping_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
-  if (plan_.ledger->FreeBytes(Account::kSlots) < plan_.layout->bytes()) return false;
+  if (plan_.ledger->FreeBytes(Account::kSlots) - plan_.layout->bytes() < plan_.ledger->budget_bytes() / 4) return false;
   ++most_slots_;
   ++slots_grown_;
   plan_.stats->SetSlots(most_slots_, slots_grown_);

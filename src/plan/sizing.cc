@@ -28,8 +28,8 @@ SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projec
                           int64_t known_rows, int64_t room_bytes) {
   SlotSizing sizing;
   sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size));
-  // A quarter: three slots ahead beside the caller's.
-  const int64_t slab_bytes = std::min(kSlabBytes, room_bytes / 4);
+  // An eighth: three slots ahead beside the caller's take half, and decoding has room to be ahead as well.
+  const int64_t slab_bytes = std::min(kSlabBytes, room_bytes / 8);
   const int64_t by_bytes = slab_bytes / sizing.batch_bytes;
   const int64_t by_rows = kMaxSlotRows / options.batch_size;
   sizing.batches_per_slot = std::max<int64_t>(1, std::min(by_bytes, by_rows));

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -162,15 +165,25 @@ def test_warnings_are_one_line(numbers: str, capsys: pytest.CaptureFixture[str])
     assert len(err.splitlines()) == 1
 
 
+def read_all(terminal: int) -> str:
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # The other end is closed.
+            return shown.decode()
+
+
 def test_progress_on_a_terminal_and_nothing_in_a_pipe(numbers: str) -> None:
     command = [sys.executable, "-m", "penstock._cli", "run", numbers, "--step-ms", "1", "--batch-size", "100"]
     quiet = subprocess.run(command, capture_output=True, timeout=9, check=True)
     assert quiet.stderr == b""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # Rows, columns, pixels.
     try:
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=slave, timeout=9, check=True)
         os.close(slave)
-        shown = os.read(master, 65536).decode()
+        shown = read_all(master)
     finally:
         os.close(master)
     assert "epoch 1/1" in shown
