@@ -1,10 +1,10 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-
 #include <arrow/result.h>
 #include <arrow/type_fwd.h>
+
+#include <cstdint>
+#include <memory>
 
 #include "penstock/schema.h"
 
@@ -12,14 +12,15 @@ namespace penstock {
 
 /// Rows that are ready for the caller: views of a slot, nothing copied.
 ///
-/// Ownership: holds its slot; the slot's bytes stay counted (account `user`) until the last Batch and the last array exported from it are gone.
-/// Threads:   may be read, moved and destroyed on any thread, also after the loader is gone.
+/// Ownership: holds its slot; the slot's bytes stay counted (account `user`) until the last Batch and the last array
+/// exported from it are gone. Threads:   may be read, moved and destroyed on any thread, also after the loader is gone.
 class Batch {
  public:
   /// One column's values and, where the field has one, its mask.
   struct Column {
-    uint8_t* values = nullptr;  ///< num_rows * field.row_bytes() bytes, row-major, aligned to the element's width. Yours to write to.
-    uint8_t* mask = nullptr;    ///< num_rows * field.items() bytes, 1 = missing; null: the field has no mask.
+    uint8_t* values =
+        nullptr;  ///< num_rows * field.row_bytes() bytes, row-major, aligned to the element's width. Yours to write to.
+    uint8_t* mask = nullptr;  ///< num_rows * field.items() bytes, 1 = missing; null: the field has no mask.
   };
 
   Batch() = default;
@@ -33,8 +34,8 @@ class Batch {
   /// Keeps the slot's memory alive; copy it into whatever outlives this object.
   const std::shared_ptr<void>& hold() const { return hold_; }
 
-  /// As an Arrow record batch of Field::arrow_type columns over the slot's memory. Needs Layout::kArrow. Booleans and validity are packed
-  /// to bits in place (the byte arrays are consumed): call it once.
+  /// As an Arrow record batch of Field::arrow_type columns over the slot's memory. Needs Layout::kArrow. Booleans and
+  /// validity are packed to bits in place (the byte arrays are consumed): call it once.
   [[nodiscard]] arrow::Result<std::shared_ptr<arrow::RecordBatch>> ToRecordBatch() const;
 
  private:

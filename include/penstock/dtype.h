@@ -16,7 +16,7 @@ enum class DType : uint8_t {
   kUInt16,
   kUInt32,
   kUInt64,
-  kFloat16,     ///< IEEE binary16, kept as its bits.
+  kFloat16,  ///< IEEE binary16, kept as its bits.
   kFloat32,
   kFloat64,
   kDecimal128,  ///< 16 bytes, little endian two's complement, as Arrow has it. Only in format "arrow".

@@ -28,11 +28,11 @@ struct MemoryReport {
   const Line& operator[](Account account) const { return accounts[static_cast<size_t>(account)]; }
 };
 
-/// The one place that counts memory. What Penstock allocates is taken with TryAdd() *before* it is allocated, so the sum never exceeds the
-/// budget at any instant; what others allocated on the way is charged with Add() when it is seen.
+/// The one place that counts memory. What Penstock allocates is taken with TryAdd() *before* it is allocated, so the
+/// sum never exceeds the budget at any instant; what others allocated on the way is charged with Add() when it is seen.
 ///
-/// Three groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython + kShuffle), decoding (kDecode + kBlocks)
-/// and metadata. A group's unused set-aside counts as taken for everybody else.
+/// Three groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython + kShuffle),
+/// decoding (kDecode + kBlocks) and metadata. A group's unused set-aside counts as taken for everybody else.
 ///
 /// Ownership: by shared_ptr, since slots in the user's hand may outlive the loader.
 /// Threads:   every method may be called from any thread.

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <arrow/result.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
-
-#include <arrow/result.h>
 
 #include "penstock/batch.h"
 #include "penstock/options.h"
@@ -33,7 +33,8 @@ namespace penstock {
 class Loader {
  public:
   /// Finds the files, reads the first footer, compiles the transforms, checks the budget; starts no thread.
-  /// \return the loader, or Invalid (bad options, unknown columns, a budget below the least that works: the message gives the number), TypeError
+  /// \return the loader, or Invalid (bad options, unknown columns, a budget below the least that works: the message
+  /// gives the number), TypeError
   ///         (a column that has no tensor form), IOError (a file that is missing or is not Parquet).
   [[nodiscard]] static arrow::Result<std::unique_ptr<Loader>> Make(LoaderOptions options);
   virtual ~Loader() = default;
@@ -41,7 +42,8 @@ class Loader {
   /// Starts an epoch from its first row; ends one that is still open.
   [[nodiscard]] virtual arrow::Status StartEpoch() = 0;
 
-  /// The next batch; nullopt at the end of the epoch. After an error the epoch is over and each further call gives nullopt.
+  /// The next batch; nullopt at the end of the epoch. After an error the epoch is over and each further call gives
+  /// nullopt.
   ///
   /// \return the batch, or
   ///   - CapacityError  if only the caller could free memory: it holds too many batches (see held_batches());
@@ -50,11 +52,13 @@ class Loader {
   [[nodiscard]] virtual arrow::Result<std::optional<Batch>> Next() = 0;
 
   /// As Next(), but gives up after `timeout` with `*timed_out` set (for callers that must look after signals).
-  [[nodiscard]] virtual arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout, bool* timed_out) = 0;
+  [[nodiscard]] virtual arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout,
+                                                                    bool* timed_out) = 0;
 
   /// Ends the epoch: stops and joins the workers. Idempotent.
   virtual void EndEpoch() = 0;
-  /// Ends everything; batches in the caller's hand stay valid. Idempotent; may be called while another thread is in Next(), which then returns Cancelled.
+  /// Ends everything; batches in the caller's hand stay valid. Idempotent; may be called while another thread is in
+  /// Next(), which then returns Cancelled.
   virtual void Close() = 0;
   virtual bool is_closed() const = 0;
 

@@ -1,13 +1,13 @@
 #pragma once
 
+#include <arrow/type_fwd.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
-
-#include <arrow/type_fwd.h>
 
 #include "penstock/dtype.h"
 
@@ -30,14 +30,14 @@ struct FillNull {
   std::optional<int64_t> integer;   ///< For integers beyond 2^53; wins over `value`.
 };
 
-/// A bucket in [0, buckets) for an integer, bool, string or binary value; int64. The hash is 64-bit xxHash (XXH64, seed 0) of the
-/// bytes of a string or of the value as a little-endian int64; the same on every machine and version.
+/// A bucket in [0, buckets) for an integer, bool, string or binary value; int64. The hash is 64-bit xxHash (XXH64, seed
+/// 0) of the bytes of a string or of the value as a little-endian int64; the same on every machine and version.
 struct HashBucket {
   int64_t buckets;
 };
 
-/// The position of the value in `vocabulary` (strings, binary or integers, each value once), int64. A value that is not in it
-/// gives `missing`, or an error that names the value where `missing` is not set.
+/// The position of the value in `vocabulary` (strings, binary or integers, each value once), int64. A value that is not
+/// in it gives `missing`, or an error that names the value where `missing` is not set.
 struct Lookup {
   std::shared_ptr<arrow::Array> vocabulary;
   std::optional<int64_t> missing;
@@ -55,8 +55,8 @@ struct Clip {
   std::optional<double> upper;
 };
 
-/// For benchmarks and tests: passes the value on after spinning on the processor (or sleeping) for a time drawn per row from a lognormal
-/// distribution, keyed by the row's position in its row group so that every run spends the same.
+/// For benchmarks and tests: passes the value on after spinning on the processor (or sleeping) for a time drawn per row
+/// from a lognormal distribution, keyed by the row's position in its row group so that every run spends the same.
 struct Spin {
   double mean_us = 100;
   double sigma = 0.5;

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <arrow/compute/type_fwd.h>
+#include <arrow/filesystem/type_fwd.h>
+#include <arrow/result.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -8,10 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include <arrow/compute/type_fwd.h>
-#include <arrow/filesystem/type_fwd.h>
-#include <arrow/result.h>
-
 #include "penstock/ops.h"
 
 namespace penstock {
@@ -19,22 +19,23 @@ namespace penstock {
 /// What becomes of missing values where no transform has filled them (FillNull).
 struct NullPolicy {
   enum class Kind { kError, kMask };
-  Kind otherwise = Kind::kError;                ///< For columns not in `fill`.
-  std::map<std::string, ops::FillNull> fill;    ///< By output column.
+  Kind otherwise = Kind::kError;              ///< For columns not in `fill`.
+  std::map<std::string, ops::FillNull> fill;  ///< By output column.
 };
 
 /// How batches are laid out. kTensor: each type as torch and NumPy want it. kArrow: as Arrow wants it, nulls carried.
 enum class Layout { kTensor, kArrow };
 
 struct LoaderOptions {
-  /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a pattern's files sorted by path.
+  /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a
+  /// pattern's files sorted by path.
   std::vector<std::string> paths;
   /// Null: the local file system, or what a URI names.
   std::shared_ptr<arrow::fs::FileSystem> filesystem;
 
   int64_t batch_size = 1024;
   bool drop_last = false;
-  std::optional<std::vector<std::string>> columns;  ///< Not set: all.
+  std::optional<std::vector<std::string>> columns;           ///< Not set: all.
   std::shared_ptr<const arrow::compute::Expression> filter;  ///< Null: every row. Its columns need not be in `columns`.
   std::vector<Transform> transforms;
   NullPolicy nulls;

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <arrow/type_fwd.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <arrow/type_fwd.h>
 
 #include "penstock/dtype.h"
 
@@ -16,7 +16,7 @@ struct Field {
   std::string name;
   DType dtype = DType::kInt64;
   std::vector<int64_t> shape;  ///< Of one row: empty for a scalar, {3, 224, 224} for nested fixed-size lists.
-  bool has_mask = false;       ///< A second array `<name>_mask` of the same shape, bool, true where the value is missing.
+  bool has_mask = false;  ///< A second array `<name>_mask` of the same shape, bool, true where the value is missing.
   std::shared_ptr<arrow::DataType> source_type;  ///< In the files.
   std::shared_ptr<arrow::DataType> arrow_type;   ///< Of the column in format "arrow".
   std::shared_ptr<arrow::Array> vocabulary;      ///< What codes stand for; null where there is none.

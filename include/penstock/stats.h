@@ -12,10 +12,10 @@ namespace penstock {
 struct StatsReport {
   /// Time of one stage, summed over workers.
   struct Stage {
-    std::string name;       ///< "plan", "read", "decode", "transform"; for waits see `waits`.
+    std::string name;  ///< "plan", "read", "decode", "transform"; for waits see `waits`.
     double busy_s = 0;
-    int64_t items = 0;      ///< Files planned, reads, morsels decoded, morsels converted.
-    int64_t bytes = 0;      ///< Bytes read from files; bytes written to slots.
+    int64_t items = 0;  ///< Files planned, reads, morsels decoded, morsels converted.
+    int64_t bytes = 0;  ///< Bytes read from files; bytes written to slots.
   };
   /// Time in which workers had nothing to do, by what they lacked.
   struct Waits {
@@ -23,7 +23,8 @@ struct StatsReport {
     double budget_s = 0;  ///< The budget admitted no further chunk or slot.
     double work_s = 0;    ///< Everything that could be done was in other workers' hands.
   };
-  /// The caller's wait for its next batch, from the call of Next() to its return, in milliseconds; the first batch left out.
+  /// The caller's wait for its next batch, from the call of Next() to its return, in milliseconds; the first batch left
+  /// out.
   struct WaitMs {
     double mean = 0, std = 0, p50 = 0, p99 = 0, max = 0;
   };
@@ -31,7 +32,7 @@ struct StatsReport {
   int64_t epochs = 0;
   int64_t batches = 0;
   int64_t rows = 0;
-  double elapsed_s = 0;        ///< From the first Next() of each epoch to its last.
+  double elapsed_s = 0;  ///< From the first Next() of each epoch to its last.
   double rows_per_s = 0;
   double first_batch_s = 0;    ///< Of the current or last epoch, from its start.
   double step_s = 0;           ///< Time that the caller spent outside Next().
@@ -39,16 +40,17 @@ struct StatsReport {
   WaitMs wait_ms;
   std::vector<Stage> stages;
   Waits waits;
-  double worker_s = 0;         ///< Workers' life time, summed: busy + waits.
+  double worker_s = 0;  ///< Workers' life time, summed: busy + waits.
   int num_workers = 0;
-  int64_t slots_open = 0;      ///< Slots that may be open at once now.
-  int64_t slots_grown = 0;     ///< How many were added because the caller waited while workers were idle.
+  int64_t slots_open = 0;   ///< Slots that may be open at once now.
+  int64_t slots_grown = 0;  ///< How many were added because the caller waited while workers were idle.
   int64_t skipped = 0;
   int64_t row_groups_pruned = 0;
   int64_t rows_filtered = 0;
   MemoryReport memory;
-  std::string bottleneck;      ///< One word: "step", "read", "decode", "transform", "plan", "budget", "slots" or "none" (too little ran to tell).
-  std::string advice;          ///< A sentence that says what to change.
+  std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "budget", "slots" or "none"
+                           ///< (too little ran to tell).
+  std::string advice;      ///< A sentence that says what to change.
 
   /// A table for people, several lines, no trailing newline.
   std::string ToString() const;
@@ -57,15 +59,15 @@ struct StatsReport {
 /// What a loader will do, before it does it.
 struct Explanation {
   int64_t files = 0;
-  int64_t row_groups = -1;        ///< -1: not known without reading all footers (that is done on demand).
-  int64_t rows = -1;              ///< -1: not known ahead (a filter).
-  std::string plan;               ///< "counted" or "discovered".
+  int64_t row_groups = -1;  ///< -1: not known without reading all footers (that is done on demand).
+  int64_t rows = -1;        ///< -1: not known ahead (a filter).
+  std::string plan;         ///< "counted" or "discovered".
   int64_t batches = -1;
   int64_t batch_bytes = 0;
   int64_t batches_per_slot = 0;
   int64_t slot_bytes = 0;
-  int64_t slots = 0;              ///< Open at once, the caller's included, before any growth.
-  int64_t chunk_bytes = 0;        ///< Decode memory of the dearest row group that was looked at.
+  int64_t slots = 0;        ///< Open at once, the caller's included, before any growth.
+  int64_t chunk_bytes = 0;  ///< Decode memory of the dearest row group that was looked at.
   int64_t metadata_bytes = 0;
   int64_t memory_budget_bytes = 0;
   int64_t least_budget_bytes = 0;

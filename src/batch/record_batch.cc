@@ -13,13 +13,15 @@ namespace {
 /// A view of slot memory that keeps the slot.
 class SlotBuffer : public arrow::Buffer {
  public:
-  SlotBuffer(const uint8_t* data, int64_t bytes, std::shared_ptr<void> hold) : Buffer(data, bytes), hold_(std::move(hold)) {}
+  SlotBuffer(const uint8_t* data, int64_t bytes, std::shared_ptr<void> hold)
+      : Buffer(data, bytes), hold_(std::move(hold)) {}
 
  private:
   std::shared_ptr<void> hold_;
 };
 
-/// Packs `length` bytes of 0 and 1 into bits at the front of the same memory; `flip` is xor-ed to each. Returns the number of ones.
+/// Packs `length` bytes of 0 and 1 into bits at the front of the same memory; `flip` is xor-ed to each. Returns the
+/// number of ones.
 int64_t PackBitsInPlace(uint8_t* bytes, int64_t length, uint8_t flip) {
   int64_t ones = 0;
   for (int64_t begin = 0; begin < length; begin += 8) {

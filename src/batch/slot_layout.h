@@ -10,8 +10,8 @@
 
 namespace penstock {
 
-/// Where each column lies in a slot. A slot holds a run of consecutive batches, column-major over all its rows, so that a column is written in
-/// one piece and every batch is a view.
+/// Where each column lies in a slot. A slot holds a run of consecutive batches, column-major over all its rows, so that
+/// a column is written in one piece and every batch is a view.
 ///
 /// Ownership: immutable value. Threads: any.
 class SlotLayout {

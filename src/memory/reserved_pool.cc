@@ -4,7 +4,8 @@
 
 namespace penstock {
 
-std::shared_ptr<ReservedPool> ReservedPool::TryMake(std::shared_ptr<Ledger> ledger, int64_t promise_bytes, Account account) {
+std::shared_ptr<ReservedPool> ReservedPool::TryMake(std::shared_ptr<Ledger> ledger, int64_t promise_bytes,
+                                                    Account account) {
   if (!ledger->TryAdd(account, promise_bytes)) return nullptr;
   return std::shared_ptr<ReservedPool>(new ReservedPool(std::move(ledger), promise_bytes, account));
 }
@@ -49,8 +50,8 @@ arrow::Status ReservedPool::Allocate(int64_t size, int64_t alignment, uint8_t** 
   {
     MutexLock lock(mu_);
     if (!TakeLocked(size)) {
-      return arrow::Status::OutOfMemory("the memory budget of ", ledger_->budget_bytes(), " bytes leaves no room for ", size,
-                                        " bytes more");
+      return arrow::Status::OutOfMemory("the memory budget of ", ledger_->budget_bytes(), " bytes leaves no room for ",
+                                        size, " bytes more");
     }
     total_bytes_ += size;
     ++allocations_;

@@ -1,18 +1,18 @@
 #pragma once
 
+#include <arrow/memory_pool.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
-
-#include <arrow/memory_pool.h>
 
 #include "penstock/ledger.h"
 
 namespace penstock {
 
-/// The arrow::MemoryPool of one chunk under decode. It holds a reservation in an account of the ledger (`decode`), grows it when an
-/// allocation does not fit, and refuses (OutOfMemory) what the budget does not admit: never is a byte allocated that was not
-/// taken before.
+/// The arrow::MemoryPool of one chunk under decode. It holds a reservation in an account of the ledger (`decode`),
+/// grows it when an allocation does not fit, and refuses (OutOfMemory) what the budget does not admit: never is a byte
+/// allocated that was not taken before.
 ///
 /// Ownership: by shared_ptr; must outlive every buffer allocated from it.
 /// Threads:   every method may be called from any thread.
@@ -36,7 +36,8 @@ class ReservedPool : public arrow::MemoryPool {
   int64_t num_allocations() const override;
   std::string backend_name() const override { return "penstock"; }
 
-  /// Moves `bytes` of what is allocated from `decode` to `blocks` (a block is ready and waits for its rows to be copied)...
+  /// Moves `bytes` of what is allocated from `decode` to `blocks` (a block is ready and waits for its rows to be
+  /// copied)...
   void MoveToBlocks(int64_t bytes);
   /// ... and back, just before the block is freed.
   void MoveFromBlocks(int64_t bytes);

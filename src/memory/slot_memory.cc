@@ -1,8 +1,7 @@
 #include "memory/slot_memory.h"
 
-#include <sys/mman.h>
-
 #include <arrow/status.h>
+#include <sys/mman.h>
 
 namespace penstock {
 

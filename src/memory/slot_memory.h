@@ -1,9 +1,9 @@
 #pragma once
 
+#include <arrow/result.h>
+
 #include <cstdint>
 #include <utility>
-
-#include <arrow/result.h>
 
 namespace penstock {
 
@@ -22,7 +22,8 @@ class SlotMemory {
   }
   ~SlotMemory();
 
-  /// Maps `bytes` zeroed bytes (> 0); pages are committed when they are first written. OutOfMemory where the system refuses.
+  /// Maps `bytes` zeroed bytes (> 0); pages are committed when they are first written. OutOfMemory where the system
+  /// refuses.
   static arrow::Result<SlotMemory> Map(int64_t bytes);
 
   uint8_t* data() const { return data_; }

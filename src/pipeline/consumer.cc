@@ -94,12 +94,14 @@ arrow::Status Scheduler::KeptBatchesLocked() const {
   return arrow::Status::CapacityError(
       "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
       FormatBytes(user_slots_ * plan_.layout->bytes()), " of a budget of ", FormatBytes(plan_.ledger->budget_bytes()),
-      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise memory_budget.");
+      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
+      "memory_budget.");
 }
 
 // Hands the next slot over to hand_; false at the end of the epoch or, with *timed_out set, at the deadline.
 arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
-  std::shared_ptr<SlotLease> used_up = std::move(hand_.lease);  // Of a slot without a full batch; dies outside the mutex.
+  std::shared_ptr<SlotLease> used_up =
+      std::move(hand_.lease);  // Of a slot without a full batch; dies outside the mutex.
   hand_ = {};
   used_up.reset();
   MutexLock lock(mu_);
@@ -116,7 +118,8 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       OpenSlots();
       return true;
     }
-    if (failed_slot_ != kNever && (plan_.in_order ? failed_slot_ <= next_slot_ : running_tasks_ == 0 && !HasMorselLocked())) {
+    if (failed_slot_ != kNever &&
+        (plan_.in_order ? failed_slot_ <= next_slot_ : running_tasks_ == 0 && !HasMorselLocked())) {
       return failure_;
     }
     const bool is_end_unknown = total_rows_ < 0 && (is_planning_ || (!pending_.has_value() && !is_plan_done_));
@@ -130,7 +133,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
     }
     is_opening_tried = false;
     if (plan_.num_workers == 0) {
-      ARROW_RETURN_NOT_OK(WorkOnce(lock));
+      ARROW_RETURN_NOT_OK(WorkOnce());
       if (deadline && std::chrono::steady_clock::now() >= *deadline && DeliverableLocked() < 0 && !IsEndLocked()) {
         *timed_out = true;
         return false;
@@ -150,8 +153,8 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
   }
 }
 
-// Sleeps until something may have changed; false at the deadline. Where the wait lasts beyond the usual and workers are idle for want of a
-// slot, sets *wants_slot.
+// Sleeps until something may have changed; false at the deadline. Where the wait lasts beyond the usual and workers are
+// idle for want of a slot, sets *wants_slot.
 bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) {
   const int64_t now_ns = NowNs();
   if (*waits_since_ns == 0) *waits_since_ns = now_ns;
@@ -159,7 +162,8 @@ bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bo
   int64_t sleep_ns = grow_after_ns == kNever ? kNever : std::max<int64_t>(0, *waits_since_ns + grow_after_ns - now_ns);
   bool is_deadline = false;
   if (deadline) {
-    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now()).count();
+    const auto left =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now()).count();
     is_deadline = left <= sleep_ns;
     sleep_ns = std::min(sleep_ns, std::max<int64_t>(0, left));
   }
@@ -181,16 +185,16 @@ bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bo
 }
 
 // With no workers: does what a worker would do next. Nobody else could free anything, so nothing to do is an error.
-arrow::Status Scheduler::WorkOnce(MutexLock& lock) {
+arrow::Status Scheduler::WorkOnce() {
   Task task;
   Doomed doomed;
   if (!TakeLocked(&task, &doomed)) return KeptBatchesLocked();
   if (!doomed.empty()) {
-    lock.Unlock();
+    mu_.Unlock();
     doomed = {};
-    lock.Lock();
+    mu_.Lock();
   }
-  RunTask(lock, task);
+  RunTask(task);
   return arrow::Status::OK();
 }
 

@@ -175,7 +175,8 @@ void Scheduler::FinishMorselLocked(const Task& task, const arrow::Status& status
   }
   if (!lane->is_done()) return;
   Chunk* chunk = lane->chunk;
-  const auto owner = std::find_if(chunk->lanes.begin(), chunk->lanes.end(), [&](auto& each) { return each.get() == lane; });
+  const auto owner =
+      std::find_if(chunk->lanes.begin(), chunk->lanes.end(), [&](auto& each) { return each.get() == lane; });
   doomed->lanes.push_back(std::move(*owner));
   chunk->lanes.erase(owner);
   RetireChunkLocked(chunk, doomed);
@@ -207,7 +208,8 @@ arrow::Status Scheduler::Refused(const arrow::Status& status, const Chunk& chunk
   return arrow::Status::OutOfMemory(
       "'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group,
       ": decoding needs more memory than the budget has left, even alone; raise memory_budget to at least ",
-      plan_.ledger->budget_bytes() + missing, " bytes, lower batch_size, or write smaller pages (", status.message(), ")");
+      plan_.ledger->budget_bytes() + missing, " bytes, lower batch_size, or write smaller pages (", status.message(),
+      ")");
 }
 
 }  // namespace penstock

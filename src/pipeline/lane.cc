@@ -1,10 +1,10 @@
 #include "pipeline/lane.h"
 
-#include <algorithm>
-#include <numeric>
-
 #include <arrow/util/byte_size.h>
 #include <parquet/metadata.h>
+
+#include <algorithm>
+#include <numeric>
 
 namespace penstock {
 namespace {

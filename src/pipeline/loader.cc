@@ -1,5 +1,9 @@
 #include "penstock/loader.h"
 
+#include <arrow/array/array_base.h>
+#include <arrow/type.h>
+#include <arrow/util/byte_size.h>
+#include <parquet/metadata.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -7,12 +11,9 @@
 #include <atomic>
 #include <thread>
 
-#include <arrow/type.h>
-#include <parquet/metadata.h>
-
 #include "penstock/mutex.h"
-#include "pipeline/survey.h"
 #include "pipeline/scheduler.h"
+#include "pipeline/survey.h"
 
 namespace penstock {
 namespace {
@@ -22,22 +23,36 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
   if (options.memory_budget_bytes < 1) {
     return arrow::Status::Invalid("memory_budget must be at least 1 byte, not ", options.memory_budget_bytes);
   }
-  if (options.limit && *options.limit < 0) return arrow::Status::Invalid("limit must be at least 0, not ", *options.limit);
-  if (options.num_workers < -1) return arrow::Status::Invalid("num_workers must be at least 0, not ", options.num_workers);
+  if (options.limit && *options.limit < 0)
+    return arrow::Status::Invalid("limit must be at least 0, not ", *options.limit);
+  if (options.num_workers < -1)
+    return arrow::Status::Invalid("num_workers must be at least 0, not ", options.num_workers);
   if (options.prefetch_batches < -1) {
     return arrow::Status::Invalid("prefetch_batches must be at least 0, not ", options.prefetch_batches);
   }
   return arrow::Status::OK();
 }
 
-// The consumer is to be scheduled at once when it wakes: workers are batch work. Needs no privilege; where it is refused nothing is lost.
+// Of dictionary columns; what a caller gave to Lookup is the caller's.
+int64_t VocabularyBytes(const Projection& projection) {
+  int64_t bytes = 0;
+  for (const OutputColumn& output : projection.outputs) {
+    const Field& field = output.converter->field();
+    if (field.vocabulary != nullptr) bytes += arrow::util::TotalBufferSize(*field.vocabulary);
+  }
+  return bytes;
+}
+
+// The consumer is to be scheduled at once when it wakes: workers are batch work. Needs no privilege; where it is
+// refused nothing is lost.
 void BecomeBatchWork() {
   sched_param param = {};
   pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
   pthread_setname_np(pthread_self(), "penstock");
 }
 
-// Footers that the budget always has room for: of the file being read, of the one that the plan is ahead, and of one that len() looks at.
+// Footers that the budget always has room for: of the file being read, of the one that the plan is ahead, and of one
+// that len() looks at.
 constexpr int64_t kFilesOpen = 3;
 constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
 
@@ -80,6 +95,7 @@ class LoaderImpl : public Loader {
   int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
   void End(bool is_closing);
+  void AbandonAfterFork() PENSTOCK_NO_THREAD_SAFETY_ANALYSIS;
   std::shared_ptr<Scheduler> CurrentEpoch() const {
     MutexLock lock(epoch_mu_);
     return epoch_;
@@ -95,7 +111,6 @@ class LoaderImpl : public Loader {
   // Constant after Init().
   FileSet files_;
   Projection projection_;
-  std::shared_ptr<ReservedPool> vocabulary_pool_;
   std::shared_ptr<const Schema> schema_;
   std::shared_ptr<const SlotLayout> layout_;
   SlotSizing sizing_;
@@ -119,13 +134,14 @@ arrow::Status LoaderImpl::Init() {
   metadata_bytes_ = files_.MemoryBytes();
   if (!ledger_->TryAdd(Account::kMetadata, metadata_bytes_)) {
     const int64_t needed = std::exchange(metadata_bytes_, 0);
-    return arrow::Status::Invalid("memory_budget is too small: the list of ", files_.files.size(), " files alone takes ", needed, " bytes");
+    return arrow::Status::Invalid("memory_budget is too small: the list of ", files_.files.size(),
+                                  " files alone takes ", needed, " bytes");
   }
-  vocabulary_pool_ = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
   int64_t known_rows = -1;
   {
+    const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
     ARROW_ASSIGN_OR_RAISE(auto first, OpenParquet(*files_.filesystem, files_.files.front(), &stats_->io));
-    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, files_, *first, vocabulary_pool_.get(), &stats_->io));
+    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, files_, *first, vocabulary_pool.get(), &stats_->io));
     if (files_.files.size() == 1 && projection_.filter == nullptr) known_rows = first->metadata->num_rows();
     if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
   }
@@ -133,22 +149,29 @@ arrow::Status LoaderImpl::Init() {
   auto schema = std::make_shared<Schema>();
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
   schema_ = std::move(schema);
+  const int64_t vocabulary_bytes = VocabularyBytes(projection_);
+  if (!ledger_->TryAdd(Account::kMetadata, vocabulary_bytes)) {
+    return arrow::Status::Invalid("memory_budget is too small: the vocabularies of the dictionary columns alone take ",
+                                  vocabulary_bytes, " bytes; turn these columns into numbers with ps.ops.hash_bucket");
+  }
+  metadata_bytes_ += vocabulary_bytes;
   return DivideBudget(known_rows);
 }
 
-// What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused here.
+// What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused
+// here.
 arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
-  ARROW_ASSIGN_OR_RAISE(const Survey first,
-                        Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited, unlimited, &stats_->io));
+  ARROW_ASSIGN_OR_RAISE(const Survey first, Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited,
+                                                       unlimited, &stats_->io));
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes) {
-    return arrow::Status::Invalid(
-        "memory_budget of ", FormatBytes(options_.memory_budget_bytes), " is too small: the least that works here is ", least_bytes,
-        " bytes (two slots of ", FormatBytes(OneBatchSlotBytes()), ", ", FormatBytes(first.least_chunk_bytes),
-        " to decode a row group, ", FormatBytes(MetadataBytes(first)),
-        " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
+    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
+                                  " is too small: the least that works here is ", least_bytes, " bytes (two slots of ",
+                                  FormatBytes(OneBatchSlotBytes()), ", ", FormatBytes(first.least_chunk_bytes),
+                                  " to decode a row group, ", FormatBytes(MetadataBytes(first)),
+                                  " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
   }
   const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows, rest_bytes - first.least_chunk_bytes);
@@ -158,14 +181,15 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
   const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
   most_decode_bytes_ = rest_bytes - slot_bytes - spare_bytes;
-  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes), MetadataBytes(first) + spare_bytes);
+  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
+                    MetadataBytes(first) + spare_bytes);
   return arrow::Status::OK();
 }
 
 int64_t LoaderImpl::OneBatchSlotBytes() const { return SlotLayout(schema_, options_.batch_size, 1).bytes(); }
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
-  return metadata_bytes_ + vocabulary_pool_->bytes_allocated() + kFilesOpen * survey.most_file_bytes;
+  return metadata_bytes_ + kFilesOpen * survey.most_file_bytes;
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
@@ -174,7 +198,9 @@ int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
 
 arrow::Status LoaderImpl::CheckUsable() const {
   if (ForkGeneration() != fork_generation_) {
-    return arrow::Status::Cancelled("this loader was made before the process forked, and threads do not survive a fork: make the loader in the child");
+    return arrow::Status::Cancelled(
+        "this loader was made before the process forked, and threads do not survive a fork: make the loader in the "
+        "child");
   }
   if (is_closed_) return arrow::Status::Cancelled("the loader was closed");
   return arrow::Status::OK();
@@ -229,14 +255,15 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
   return batch;
 }
 
+// In a forked child the threads are gone, and a mutex may be held by one of them for ever: everything is left as it is.
+void LoaderImpl::AbandonAfterFork() {
+  for (auto& worker : workers_) worker.detach();
+  workers_.clear();
+  new std::shared_ptr<Scheduler>(std::move(epoch_));
+}
+
 void LoaderImpl::End(bool is_closing) {
-  if (ForkGeneration() != fork_generation_) {
-    // The threads are not in this process, and a mutex may be held by one of them: leave everything as it is.
-    for (auto& worker : workers_) worker.detach();
-    new std::shared_ptr<Scheduler>(std::move(epoch_));
-    workers_.clear();
-    return;
-  }
+  if (ForkGeneration() != fork_generation_) return AbandonAfterFork();
   if (is_closing) is_closed_ = true;
   if (const auto epoch = CurrentEpoch()) epoch->Stop();
   MutexLock consumer_lock(consumer_mu_);
@@ -250,7 +277,6 @@ void LoaderImpl::End(bool is_closing) {
     epoch_.reset();
   }
   if (is_closing && metadata_bytes_ > 0) {
-    vocabulary_pool_.reset();
     ledger_->Sub(Account::kMetadata, std::exchange(metadata_bytes_, 0));
   }
 }
@@ -258,8 +284,8 @@ void LoaderImpl::End(bool is_closing) {
 arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
   MutexLock lock(survey_mu_);
   if (!survey_) {
-    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(files_, projection_, options_, kUnlimited, most_decode_bytes_, ledger_, &stats_->io,
-                                              sizing_.open_slots * layout_->rows()));
+    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(files_, projection_, options_, kUnlimited, most_decode_bytes_, ledger_,
+                                              &stats_->io, sizing_.open_slots * layout_->rows()));
   }
   return &*survey_;
 }
@@ -295,7 +321,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.slot_bytes = layout_->bytes();
   explanation.slots = sizing_.open_slots + 1;
   explanation.chunk_bytes = survey->most_chunk_bytes;
-  explanation.metadata_bytes = metadata_bytes_ + vocabulary_pool_->bytes_allocated() + survey->window_file_bytes;
+  explanation.metadata_bytes = metadata_bytes_ + survey->window_file_bytes;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
   explanation.least_budget_bytes = LeastBudget(*survey);
   explanation.predicted_peak_bytes =
@@ -306,7 +332,8 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
     const Field& field = (*schema_)[i];
     std::string type(DTypeName(field.dtype));
     for (int64_t extent : field.shape) type += "[" + std::to_string(extent) + "]";
-    explanation.columns.push_back({field.name, std::move(type), field.source_type->ToString(), survey->ways[i], field.row_bytes()});
+    explanation.columns.push_back(
+        {field.name, std::move(type), field.source_type->ToString(), survey->ways[i], field.row_bytes()});
   }
   return explanation;
 }

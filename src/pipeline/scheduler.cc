@@ -34,7 +34,7 @@ void Scheduler::RunWorker() {
     if (is_taken) {
       // A chain: who takes work and sees more wakes one colleague, so that the consumer never has to wake them all.
       if (idle_workers_ > 0 && (HasMorselLocked() || HasPieceLocked())) work_.NotifyOne();
-      RunTask(lock, task);
+      RunTask(task);
       continue;
     }
     const Lack lack = LackLocked();
@@ -48,9 +48,9 @@ void Scheduler::RunWorker() {
   }
 }
 
-void Scheduler::RunTask(MutexLock& lock, const Task& task) {
+void Scheduler::RunTask(const Task& task) {
   ++running_tasks_;
-  lock.Unlock();
+  mu_.Unlock();
 
   const int64_t began_ns = NowNs();
   const int64_t read_ns = IoCounters::ThreadBusyNs();
@@ -67,7 +67,7 @@ void Scheduler::RunTask(MutexLock& lock, const Task& task) {
   }
   plan_.stats->AddTask(stage, busy_ns, 1, bytes);
 
-  lock.Lock();
+  mu_.Lock();
   Doomed doomed;
   FinishLocked(task, std::move(outcome), &doomed);
   --running_tasks_;
@@ -75,9 +75,9 @@ void Scheduler::RunTask(MutexLock& lock, const Task& task) {
   if (doomed.empty()) return;
   const int dying_chunks = static_cast<int>(doomed.chunks.size());
   dying_chunks_ += dying_chunks;
-  lock.Unlock();
+  mu_.Unlock();
   doomed = {};
-  lock.Lock();
+  mu_.Lock();
   dying_chunks_ -= dying_chunks;
   ++num_freed_;
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <arrow/result.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -10,8 +12,6 @@
 #include <set>
 #include <tuple>
 #include <vector>
-
-#include <arrow/result.h>
 
 #include "batch/slot_layout.h"
 #include "memory/slot_memory.h"
@@ -46,13 +46,16 @@ struct EpochPlan {
 
 /// One epoch: slots, the lanes that fill them, and who does what next.
 ///
-/// The work of equal shape is a morsel (rows of one lane within one slot). A worker takes the morsel of the *oldest* slot; when there is none it decodes the
-/// next piece or opens the next row group that the budget admits; else it sleeps. The algorithm is that of the prototype in docs/design.md
-/// ("Oldest first"): a ticket under one mutex, a chain of wake-ups, memory that does not depend on the number of workers.
+/// The work of equal shape is a morsel (rows of one lane within one slot). A worker takes the morsel of the *oldest*
+/// slot; when there is none it decodes the next piece or opens the next row group that the budget admits; else it
+/// sleeps. The algorithm is that of the prototype in docs/design.md
+/// ("Oldest first"): a ticket under one mutex, a chain of wake-ups, memory that does not depend on the number of
+/// workers.
 ///
 /// Ownership: by shared_ptr; slots in the caller's hand keep it (an empty shell after Clear()).
 /// Threads:   RunWorker() on each worker; Next() from one thread at a time; everything else from any thread.
-/// Blocking:  RunWorker() and Next() sleep; nothing else does. The mutex is never held while files are read, rows converted, memory mapped
+/// Blocking:  RunWorker() and Next() sleep; nothing else does. The mutex is never held while files are read, rows
+/// converted, memory mapped
 ///            or readers, blocks and chunks destroyed.
 class Scheduler : public std::enable_shared_from_this<Scheduler> {
  public:
@@ -91,14 +94,14 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
     uint8_t* base = nullptr;  ///< The slot's memory.
     int64_t begin_row = 0;    ///< kMorsel: rows of the epoch.
     int64_t rows = 0;
-    int64_t frontier = 0;     ///< kPlan: rows before the chunk that is asked for.
-    bool is_last_try = false; ///< Everything else has made room already.
+    int64_t frontier = 0;      ///< kPlan: rows before the chunk that is asked for.
+    bool is_last_try = false;  ///< Everything else has made room already.
   };
   struct Outcome {
     arrow::Status status;
-    std::optional<ChunkSpec> spec;          ///< kPlan; nullopt at the end.
-    ChunkSizing sizing;                     ///< kPlan.
-    std::shared_ptr<const Block> block;     ///< kPiece; null at the end of the row group.
+    std::optional<ChunkSpec> spec;       ///< kPlan; nullopt at the end.
+    ChunkSizing sizing;                  ///< kPlan.
+    std::shared_ptr<const Block> block;  ///< kPiece; null at the end of the row group.
     int64_t piece_first_row = 0;
     int64_t piece_rows_read = 0;
   };
@@ -166,7 +169,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   // The consumer (consumer.cc).
   std::optional<Batch> NextInHand();
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
-  arrow::Status WorkOnce(MutexLock& lock) PENSTOCK_REQUIRES(mu_);
+  arrow::Status WorkOnce() PENSTOCK_REQUIRES(mu_);
   bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
@@ -174,7 +177,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
   /// Runs a task that was taken, with the mutex released meanwhile.
-  void RunTask(MutexLock& lock, const Task& task) PENSTOCK_REQUIRES(mu_);
+  void RunTask(const Task& task) PENSTOCK_REQUIRES(mu_);
   void WakeOneLocked() PENSTOCK_REQUIRES(mu_);
 
   const EpochPlan plan_;
@@ -196,13 +199,13 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   PlanCursor cursor_;  // Belongs to the plan task in flight.
   bool is_planning_ PENSTOCK_GUARDED_BY(mu_) = false;
   bool is_plan_done_ PENSTOCK_GUARDED_BY(mu_) = false;
-  int64_t plan_starved_at_ PENSTOCK_GUARDED_BY(mu_) = -1;  // num_freed_ when the budget had no room for a footer.
+  int64_t plan_starved_at_ PENSTOCK_GUARDED_BY(mu_) = -1;      // num_freed_ when the budget had no room for a footer.
   std::optional<ChunkSpec> pending_ PENSTOCK_GUARDED_BY(mu_);  // Found, not yet admitted.
   ChunkSizing pending_sizing_ PENSTOCK_GUARDED_BY(mu_);
   bool is_admission_refused_ PENSTOCK_GUARDED_BY(mu_) = false;
   arrow::Status plan_failure_ PENSTOCK_GUARDED_BY(mu_);  // Discovered plans: of the chunk after those that are open.
-  int64_t frontier_row_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Rows of the epoch that have their place.
-  int64_t total_rows_ PENSTOCK_GUARDED_BY(mu_) = -1;   // -1: not known yet.
+  int64_t frontier_row_ PENSTOCK_GUARDED_BY(mu_) = 0;    // Rows of the epoch that have their place.
+  int64_t total_rows_ PENSTOCK_GUARDED_BY(mu_) = -1;     // -1: not known yet.
 
   // Open row groups, by position in the plan, and the lanes that can be taken.
   using LaneKey = std::tuple<int64_t, int64_t, int64_t, int64_t, Lane*>;  // Slot, chunk, minus cost, number.
@@ -213,7 +216,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   std::set<LaneKey> lanes_ PENSTOCK_GUARDED_BY(mu_);
   std::vector<Lane*> starved_lanes_ PENSTOCK_GUARDED_BY(mu_);
   int64_t next_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t placing_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Discovered plans: the chunk whose rows get their place now.
+  int64_t placing_sequence_ PENSTOCK_GUARDED_BY(mu_) =
+      0;  // Discovered plans: the chunk whose rows get their place now.
   int64_t next_lane_number_ PENSTOCK_GUARDED_BY(mu_) = 0;
 
   // Slots.

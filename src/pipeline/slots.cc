@@ -31,8 +31,8 @@ bool Scheduler::IsCompleteLocked(int64_t index, const Slot& slot) const {
   return rows > 0 && slot.filled_cells == rows * num_outputs_;
 }
 
-// Slots in the caller's hand count, but for those it keeps beyond the one in use: who keeps batches pays from the budget, not from the
-// slots ahead. The slot that the caller waits for is always wanted.
+// Slots in the caller's hand count, but for those it keeps beyond the one in use: who keeps batches pays from the
+// budget, not from the slots ahead. The slot that the caller waits for is always wanted.
 bool Scheduler::WantsSlotLocked() const {
   if (is_stopping_ || failed_slot_ != kNever) return false;
   if (total_rows_ >= 0 && (slot_end_ + mapping_slots_) * plan_.layout->rows() >= total_rows_) return false;
@@ -40,9 +40,7 @@ bool Scheduler::WantsSlotLocked() const {
   return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
 }
 
-void Scheduler::InstallSlotLocked(SlotMemory memory) {
-  open_[slot_end_++].memory = std::move(memory);
-}
+void Scheduler::InstallSlotLocked(SlotMemory memory) { open_[slot_end_++].memory = std::move(memory); }
 
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
@@ -70,7 +68,8 @@ int64_t Scheduler::GrowAfterNsLocked() const {
   return plan_.sizing.may_grow && slot_period_ns_ >= 0 ? std::max(kLeastGrowAfterNs, 2 * slot_period_ns_) : kNever;
 }
 
-// One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to decoding.
+// One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to
+// decoding.
 bool Scheduler::GrowLocked() {
   if (idle_for_slot_ == 0 || is_stopping_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;

@@ -1,9 +1,9 @@
 #include "pipeline/survey.h"
 
+#include <parquet/metadata.h>
+
 #include <algorithm>
 #include <deque>
-
-#include <parquet/metadata.h>
 
 namespace penstock {
 namespace {
@@ -19,7 +19,8 @@ class Window {
     chunk_bytes_ += chunk_bytes;
     file_bytes_ += open_.back().file_bytes;
     // Open together: row groups that touch the rows of the open slots, wherever these begin in the first of them.
-    while (open_.size() > 1 && (open_.back().begin_row - open_.front().end_row >= rows_ || open_.size() > most_chunks_)) {
+    while (open_.size() > 1 &&
+           (open_.back().begin_row - open_.front().end_row >= rows_ || open_.size() > most_chunks_)) {
       chunk_bytes_ -= open_.front().chunk_bytes;
       file_bytes_ -= open_.front().file_bytes;
       open_.pop_front();
@@ -59,12 +60,14 @@ arrow::Result<Survey> Survey::Of(const FileSet& files, const Projection& project
                                  IoCounters* counters, int64_t window_rows) {
   Survey survey;
   const bool is_counted = projection.filter == nullptr;
-  const auto most_chunks = is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
+  const auto most_chunks =
+      is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
   const size_t num_files = std::min(files.files.size(), static_cast<size_t>(most_files));
   for (size_t i = 0; i < num_files; ++i) {
     if (options.limit && is_counted && survey.rows >= *options.limit) break;
-    ARROW_ASSIGN_OR_RAISE(const auto file, OpenFile::Open(files, i, projection, options.use_direct_decode, ledger, counters));
+    ARROW_ASSIGN_OR_RAISE(const auto file,
+                          OpenFile::Open(files, i, projection, options.use_direct_decode, ledger, counters));
     if (i == 0) survey.ways = WaysOf(file->read_plan(), projection.outputs.size());
     survey.most_file_bytes = std::max(survey.most_file_bytes, file->bytes());
     const auto& metadata = *file->parquet()->metadata;

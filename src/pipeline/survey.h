@@ -1,12 +1,12 @@
 #pragma once
 
+#include <arrow/result.h>
+
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <arrow/result.h>
 
 #include "penstock/ledger.h"
 #include "penstock/options.h"

@@ -30,7 +30,8 @@ bool Scheduler::TakePlanLocked(Task* task) {
 bool Scheduler::AdmitLocked() {
   is_admission_refused_ = false;
   if (!pending_.has_value() || failed_slot_ != kNever) return false;
-  if (dying_chunks_ > 0) return false;  // Whoever frees it comes by here next: the peak must not depend on who is quicker.
+  if (dying_chunks_ > 0)
+    return false;  // Whoever frees it comes by here next: the peak must not depend on who is quicker.
   if (plan_.is_counted()) {
     if (SlotOf(frontier_row_) >= SlotEndLocked() || chunks_.size() >= kMaxOpenChunks) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
@@ -79,8 +80,9 @@ int64_t Scheduler::PieceSlotLocked(const Chunk& chunk) const {
 }
 
 bool Scheduler::HasPieceLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(),
-                     [&](const auto& each) PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(*each.second) < SlotEndLocked(); });
+  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
+    return PieceSlotLocked(*each.second) < SlotEndLocked();
+  });
 }
 
 bool Scheduler::TakeOldestLocked(Task* task) {
@@ -127,13 +129,16 @@ void Scheduler::TakePieceLocked(Chunk* chunk, Task* task) {
   task->chunk = chunk;
 }
 
-// Whoever was refused memory tries again when something has been freed; when nobody else works and nothing was freed, everybody else makes
-// room, and the try is the last.
+// Whoever was refused memory tries again when something has been freed; when nobody else works and nothing was freed,
+// everybody else makes room, and the try is the last.
 bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
-  const auto may_retry = [&](int64_t starved_at) { return starved_at != num_freed_ || running_tasks_ == 0; };
+  const bool is_alone = running_tasks_ == 0;
+  const auto may_retry = [num_freed = num_freed_, is_alone](int64_t starved_at) {
+    return starved_at != num_freed || is_alone;
+  };
   for (const auto& [sequence, chunk] : chunks_) {
     if (chunk->starved_at < 0 || !may_retry(chunk->starved_at)) continue;
-    task->is_last_try = running_tasks_ == 0;
+    task->is_last_try = is_alone;
     if (task->is_last_try) SuspendOthersLocked(nullptr, chunk.get(), doomed);
     chunk->starved_at = -1;
     TakePieceLocked(chunk.get(), task);
@@ -144,7 +149,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   if (lane == starved_lanes_.end() || !may_retry((*lane)->starved_at)) return false;
   Lane* taken = *lane;
   starved_lanes_.erase(lane);
-  task->is_last_try = running_tasks_ == 0;
+  task->is_last_try = is_alone;
   if (task->is_last_try) SuspendOthersLocked(taken, nullptr, doomed);
   taken->starved_at = -1;
   TakeMorselLocked(taken, task);

@@ -16,7 +16,8 @@ SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t
 }
 
 SlotTarget Advance(SlotTarget target, const Field& field, int64_t rows) {
-  return {target.values + rows * field.row_bytes(), target.mask == nullptr ? nullptr : target.mask + rows * field.items()};
+  return {target.values + rows * field.row_bytes(),
+          target.mask == nullptr ? nullptr : target.mask + rows * field.items()};
 }
 
 // Converts rows of a filtered piece one by one, so that an error names the row's number in its row group.
@@ -32,8 +33,8 @@ arrow::Status ConvertRowByRow(const OutputColumn& output, const arrow::Array& ar
 
 arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
   if (status.ok()) return status;
-  return status.WithMessage("'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group, ", column '",
-                            column, "': ", status.message());
+  return status.WithMessage("'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group,
+                            ", column '", column, "': ", status.message());
 }
 
 }  // namespace
@@ -101,8 +102,8 @@ arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
   const Chunk& chunk = *task.chunk;
   if (lane.reader == nullptr) {
     ARROW_ASSIGN_OR_RAISE(lane.reader,
-                          DirectReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection, lane.outputs,
-                                             chunk.pool, task.begin_row - lane.begin_row));
+                          DirectReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection,
+                                             lane.outputs, chunk.pool, task.begin_row - lane.begin_row));
   }
   std::vector<SlotColumn> targets;
   targets.reserve(lane.outputs.size());

@@ -12,15 +12,16 @@ OpenFile::~OpenFile() {
   ledger_->Sub(Account::kMetadata, bytes_);
 }
 
-arrow::Result<std::shared_ptr<const OpenFile>> OpenFile::Open(const FileSet& files, size_t index, const Projection& projection,
-                                                              bool use_direct_decode, std::shared_ptr<Ledger> ledger,
-                                                              IoCounters* counters) {
+arrow::Result<std::shared_ptr<const OpenFile>> OpenFile::Open(const FileSet& files, size_t index,
+                                                              const Projection& projection, bool use_direct_decode,
+                                                              std::shared_ptr<Ledger> ledger, IoCounters* counters) {
   const FileEntry& entry = files.files[index];
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> parquet, OpenParquet(*files.filesystem, entry, counters));
   const int64_t bytes = parquet->MemoryBytes();
   if (!ledger->TryAdd(Account::kMetadata, bytes)) {
-    return arrow::Status::OutOfMemory("'", entry.path, "': the footer takes ", bytes,
-                                      " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
+    return arrow::Status::OutOfMemory(
+        "'", entry.path, "': the footer takes ", bytes,
+        " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
   }
   std::shared_ptr<OpenFile> file(new OpenFile(parquet, std::move(ledger), bytes));
   ARROW_RETURN_NOT_OK(CheckSchema(projection, *parquet));
@@ -32,7 +33,8 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::Next() {
   while (true) {
     if (file_ == nullptr) {
       if (next_file_ == files_->files.size()) return std::nullopt;
-      ARROW_ASSIGN_OR_RAISE(file_, OpenFile::Open(*files_, next_file_, *projection_, use_direct_decode_, ledger_, counters_));
+      ARROW_ASSIGN_OR_RAISE(file_,
+                            OpenFile::Open(*files_, next_file_, *projection_, use_direct_decode_, ledger_, counters_));
       ++next_file_;
       next_row_group_ = 0;
     }

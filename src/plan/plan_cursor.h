@@ -1,10 +1,10 @@
 #pragma once
 
+#include <arrow/result.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
-
-#include <arrow/result.h>
 
 #include "penstock/ledger.h"
 #include "source/file_set.h"
@@ -18,9 +18,9 @@ namespace penstock {
 class OpenFile {
  public:
   /// OutOfMemory where the budget has no room for the footer.
-  static arrow::Result<std::shared_ptr<const OpenFile>> Open(const FileSet& files, size_t index, const Projection& projection,
-                                                             bool use_direct_decode, std::shared_ptr<Ledger> ledger,
-                                                             IoCounters* counters);
+  static arrow::Result<std::shared_ptr<const OpenFile>> Open(const FileSet& files, size_t index,
+                                                             const Projection& projection, bool use_direct_decode,
+                                                             std::shared_ptr<Ledger> ledger, IoCounters* counters);
   ~OpenFile();
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
@@ -45,7 +45,8 @@ struct ChunkSpec {
   int64_t rows = 0;  ///< > 0.
 };
 
-/// Walks over the row groups of a data set in order, one file open at a time; leaves out empty row groups and those that the filter rules out.
+/// Walks over the row groups of a data set in order, one file open at a time; leaves out empty row groups and those
+/// that the filter rules out.
 ///
 /// Ownership: what it points to must outlive it. Threads: one at a time. Blocking: opens files.
 class PlanCursor {

@@ -1,8 +1,8 @@
 #include "plan/sizing.h"
 
-#include <algorithm>
-
 #include <parquet/metadata.h>
+
+#include <algorithm>
 
 #include "batch/slot_layout.h"
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cstdint>
-
 #include <arrow/result.h>
+
+#include <cstdint>
 
 #include "penstock/options.h"
 #include "plan/plan_cursor.h"
@@ -10,18 +10,18 @@
 
 namespace penstock {
 
-/// How many slots there are and how large they are, decided once, before anything runs. Depends on the options, the schema and the first footer,
-/// never on the number of workers or on timing.
+/// How many slots there are and how large they are, decided once, before anything runs. Depends on the options, the
+/// schema and the first footer, never on the number of workers or on timing.
 struct SlotSizing {
   int64_t batch_bytes = 0;
   int64_t batches_per_slot = 1;
-  int open_slots = 2;      ///< That may be filling or ready at once; the caller's comes on top.
-  bool may_grow = true;    ///< prefetch_batches = "auto".
+  int open_slots = 2;    ///< That may be filling or ready at once; the caller's comes on top.
+  bool may_grow = true;  ///< prefetch_batches = "auto".
 
   /// \param known_rows  of an epoch, or -1; slots are not made larger than the data.
   /// \param room_bytes  what the budget leaves for all slots; a small one gets small slots, down to one batch each.
-  static SlotSizing Of(const LoaderOptions& options, const Projection& projection, const Schema& schema, int64_t known_rows,
-                       int64_t room_bytes);
+  static SlotSizing Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
+                       int64_t known_rows, int64_t room_bytes);
 };
 
 /// What decoding one row group needs.

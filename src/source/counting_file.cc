@@ -1,7 +1,9 @@
 #include "source/counting_file.h"
 
 #include <arrow/buffer.h>
+#include <arrow/io/file.h>
 #include <arrow/util/future.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <utility>
@@ -16,8 +18,15 @@ int64_t BytesOf(const std::shared_ptr<arrow::Buffer>& buffer) { return buffer->s
 
 class CountingFile : public arrow::io::RandomAccessFile {
  private:
+  // Whoever writes sets the time before the bytes: what was read before this check is of the version that it finds.
+  arrow::Status CheckNotWritten() const {
+    struct stat now;
+    if (descriptor_ < 0 || fstat(descriptor_, &now) != 0) return arrow::Status::OK();
+    return CheckUnchanged(entry_, now.st_size, int64_t{now.st_mtim.tv_sec} * 1'000'000'000 + now.st_mtim.tv_nsec);
+  }
+
   template <typename ReadOnce>
-  auto Timed(ReadOnce&& read_once) {
+  auto Timed(ReadOnce&& read_once) -> decltype(read_once()) {
     const auto start = std::chrono::steady_clock::now();
     auto result = read_once();
     const std::chrono::nanoseconds busy = std::chrono::steady_clock::now() - start;
@@ -27,12 +36,16 @@ class CountingFile : public arrow::io::RandomAccessFile {
       counters_->reads.fetch_add(1, std::memory_order_relaxed);
       if (result.ok()) counters_->bytes.fetch_add(BytesOf(*result), std::memory_order_relaxed);
     }
+    ARROW_RETURN_NOT_OK(CheckNotWritten());
     return result;
   }
 
  public:
-  CountingFile(std::shared_ptr<arrow::io::RandomAccessFile> file, IoCounters* counters)
-      : file_(std::move(file)), counters_(counters) {}
+  CountingFile(std::shared_ptr<arrow::io::RandomAccessFile> file, const FileEntry& entry, IoCounters* counters)
+      : file_(std::move(file)), entry_(entry), counters_(counters) {
+    const auto* local = dynamic_cast<const arrow::io::ReadableFile*>(file_.get());
+    if (local != nullptr) descriptor_ = local->file_descriptor();
+  }
 
   arrow::Status Close() override { return file_->Close(); }
   arrow::Status Abort() override { return file_->Abort(); }
@@ -66,16 +79,30 @@ class CountingFile : public arrow::io::RandomAccessFile {
 
  private:
   const std::shared_ptr<arrow::io::RandomAccessFile> file_;
+  const FileEntry entry_;
   IoCounters* const counters_;
+  int descriptor_ = -1;  ///< -1: no local file.
 };
 
 }  // namespace
 
+arrow::Status CheckUnchanged(const FileEntry& entry, int64_t size_bytes, int64_t mtime_ns) {
+  constexpr const char* kRemedy = "; make a new loader";
+  if (entry.size_bytes >= 0 && size_bytes >= 0 && entry.size_bytes != size_bytes) {
+    return arrow::Status::IOError("changed since the loader was made (size ", entry.size_bytes, " -> ", size_bytes,
+                                  " bytes)", kRemedy);
+  }
+  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && entry.mtime_ns != mtime_ns) {
+    return arrow::Status::IOError("changed since the loader was made (written again, ", size_bytes, " bytes)", kRemedy);
+  }
+  return arrow::Status::OK();
+}
+
 int64_t IoCounters::ThreadBusyNs() { return thread_busy_ns; }
 
 std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::io::RandomAccessFile> file,
-                                                        IoCounters* counters) {
-  return std::make_shared<CountingFile>(std::move(file), counters);
+                                                        const FileEntry& entry, IoCounters* counters) {
+  return std::make_shared<CountingFile>(std::move(file), entry, counters);
 }
 
 }  // namespace penstock

@@ -2,16 +2,22 @@
 
 #include <arrow/io/interfaces.h>
 
+#include <cstdint>
 #include <memory>
 
 #include "source/parquet_file.h"
 
 namespace penstock {
 
+/// IOError where a file's size or time of the last write are not those of `entry` (-1: not known, not compared).
+arrow::Status CheckUnchanged(const FileEntry& entry, int64_t size_bytes, int64_t mtime_ns);
+
 /// `file`, with time and bytes of its reads added to `counters` (may be null) and to the calling thread's own time.
+/// Each read of a local file also checks that nobody wrote to it since `entry` was made: bytes of two versions are
+/// never mixed.
 ///
 /// Ownership: shares `file`; `counters` must outlive the result. Threads: as `file`; ReadAt() from any thread.
 std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::io::RandomAccessFile> file,
-                                                        IoCounters* counters);
+                                                        const FileEntry& entry, IoCounters* counters);
 
 }  // namespace penstock

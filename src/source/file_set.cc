@@ -1,14 +1,14 @@
 #include "source/file_set.h"
 
-#include <arrow/util/io_util.h>
 #include <arrow/filesystem/filesystem.h>
 #include <arrow/filesystem/localfs.h>
 #include <arrow/scalar.h>
 #include <arrow/type.h>
+#include <arrow/util/io_util.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cctype>
+#include <cerrno>
 #include <cstddef>
 #include <functional>
 #include <string_view>
@@ -113,8 +113,9 @@ class Resolver {
 
   static arrow::Status NotFound(const std::string& named) {
     const bool is_relative = !named.starts_with('/') && !IsUri(named);
-    return arrow::internal::IOErrorFromErrno(ENOENT, text::Quoted(named), ": no such file or folder",
-                                             is_relative ? " (a relative path is looked up from the current folder)" : "");
+    return arrow::internal::IOErrorFromErrno(
+        ENOENT, text::Quoted(named), ": no such file or folder",
+        is_relative ? " (a relative path is looked up from the current folder)" : "");
   }
 
   void AddFile(const FileInfo& info, int64_t base_length) {

@@ -33,20 +33,6 @@ constexpr std::string_view kEncryptedMagic = "PARE";
 
 std::string BytesText(int64_t bytes) { return std::to_string(bytes) + " bytes"; }
 
-arrow::Status CheckUnchanged(const FileEntry& entry, const arrow::fs::FileInfo& info) {
-  constexpr std::string_view kRemedy = "; make a new loader";
-  if (entry.size_bytes >= 0 && info.size() >= 0 && entry.size_bytes != info.size()) {
-    return arrow::Status::IOError("changed since the loader was made (size ", entry.size_bytes, " -> ",
-                                  BytesText(info.size()), ")", kRemedy);
-  }
-  const int64_t mtime_ns = info.mtime().time_since_epoch().count();
-  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && entry.mtime_ns != mtime_ns) {
-    return arrow::Status::IOError("changed since the loader was made (written again, ", BytesText(info.size()), ")",
-                                  kRemedy);
-  }
-  return arrow::Status::OK();
-}
-
 /// Opens what `entry` names and sets `*size_bytes`.
 arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenUnchanged(arrow::fs::FileSystem& fs,
                                                                           const FileEntry& entry, int64_t* size_bytes) {
@@ -55,7 +41,7 @@ arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenUnchanged(arrow:
     return arrow::Status::IOError("no such file; it was there when the files were listed, or the path is wrong");
   }
   if (!info.IsFile()) return arrow::Status::IOError("is not a file");
-  ARROW_RETURN_NOT_OK(CheckUnchanged(entry, info));
+  ARROW_RETURN_NOT_OK(CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count()));
   ARROW_ASSIGN_OR_RAISE(auto file, fs.OpenInputFile(info));
   ARROW_ASSIGN_OR_RAISE(*size_bytes, file->GetSize());
   return file;
@@ -177,7 +163,7 @@ arrow::Status ParseFooter(const arrow::Buffer& footer, int64_t size_bytes, Parqu
 arrow::Status OpenInto(arrow::fs::FileSystem& fs, IoCounters* counters, ParquetFile* out) {
   int64_t size_bytes = 0;
   ARROW_ASSIGN_OR_RAISE(auto file, OpenUnchanged(fs, out->entry, &size_bytes));
-  out->file = CountReads(std::move(file), counters);
+  out->file = CountReads(std::move(file), out->entry, counters);
   ARROW_ASSIGN_OR_RAISE(auto footer, ReadFooter(*out->file, size_bytes));
   const arrow::Status parsed = CatchParquet([&] { return ParseFooter(*footer, size_bytes, out); });
   if (parsed.ok() || parsed.IsInvalid() || parsed.IsOutOfMemory()) return parsed;

@@ -1,16 +1,16 @@
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
-
 #include <arrow/io/type_fwd.h>
 #include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/type_fwd.h>
 #include <parquet/type_fwd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "source/file_set.h"
 
@@ -20,7 +20,8 @@ class ReaderProperties;
 
 namespace penstock {
 
-/// Time and bytes of reading, summed over all files of a loader. Also kept per thread so that a stage's own time can be told from the time it read.
+/// Time and bytes of reading, summed over all files of a loader. Also kept per thread so that a stage's own time can be
+/// told from the time it read.
 struct IoCounters {
   std::atomic<int64_t> bytes{0};
   std::atomic<int64_t> reads{0};
@@ -36,22 +37,26 @@ struct ParquetFile {
   FileEntry entry;
   std::shared_ptr<arrow::io::RandomAccessFile> file;  ///< Counts into IoCounters.
   std::shared_ptr<parquet::FileMetaData> metadata;
-  std::shared_ptr<arrow::Schema> schema;  ///< As Arrow reads it (ARROW:schema honoured, its key-value metadata dropped).
-  int64_t footer_bytes = 0;               ///< Serialized.
+  std::shared_ptr<arrow::Schema>
+      schema;                ///< As Arrow reads it (ARROW:schema honoured, its key-value metadata dropped).
+  int64_t footer_bytes = 0;  ///< Serialized.
 
   /// Estimate of the heap memory held, in bytes.
   int64_t MemoryBytes() const;
 };
 
-/// Opens a file and reads its footer. Errors are IOError or Invalid and start with "'path': "; they say what a person can do (missing, empty, truncated, not Parquet,
-/// encrypted, changed since the loader was made: size or mtime differ from `entry`).
-arrow::Result<std::shared_ptr<ParquetFile>> OpenParquet(arrow::fs::FileSystem& fs, const FileEntry& entry, IoCounters* counters);
+/// Opens a file and reads its footer. Errors are IOError or Invalid and start with "'path': "; they say what a person
+/// can do (missing, empty, truncated, not Parquet, encrypted, changed since the loader was made: size or mtime differ
+/// from `entry`).
+arrow::Result<std::shared_ptr<ParquetFile>> OpenParquet(arrow::fs::FileSystem& fs, const FileEntry& entry,
+                                                        IoCounters* counters);
 
-/// The reader properties used everywhere: counted pool, page checksums verified, buffered stream on with `buffer_bytes`.
+/// The reader properties used everywhere: counted pool, page checksums verified, buffered stream on with
+/// `buffer_bytes`.
 parquet::ReaderProperties MakeReaderProperties(arrow::MemoryPool* pool, int64_t buffer_bytes);
 
-/// Runs `body` and turns whatever Parquet throws (ParquetStatusException, ParquetException, std::exception) into a Status. Out-of-memory stays OutOfMemory. Text is
-/// made valid UTF-8.
+/// Runs `body` and turns whatever Parquet throws (ParquetStatusException, ParquetException, std::exception) into a
+/// Status. Out-of-memory stays OutOfMemory. Text is made valid UTF-8.
 template <typename Body>
 arrow::Status CatchParquet(Body&& body);
 /// For CatchParquet: the Status of the exception being handled.

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include <arrow/result.h>
-#include <arrow/type_fwd.h>
 
 #include "memory/reserved_pool.h"
 #include "source/parquet_file.h"
@@ -15,21 +15,26 @@ namespace penstock {
 
 /// How the columns of a row group are read: decoded straight into the slot, or through Arrow arrays.
 struct ReadPlan {
-  std::vector<int> direct;     ///< Outputs (positions in Projection::outputs) read by DirectReader.
+  std::vector<int> direct;         ///< Outputs (positions in Projection::outputs) read by DirectReader.
   std::vector<int> through_arrow;  ///< Outputs read by PieceReader.
-  std::vector<int> constant;   ///< Partition columns.
+  std::vector<int> constant;       ///< Partition columns.
 };
 
-/// Decides per output, by file: direct for flat leaf columns whose physical and logical type Converter::Convert takes as documented there; through Arrow for all
-/// others (nested, INT96, dear chains, dictionaries of odd types, where Arrow's schema asks for another type than the Parquet schema by itself does). With a filter, or where
+/// Decides per output, by file: direct for flat leaf columns whose physical and logical type Converter::Convert takes
+/// as documented there; through Arrow for all others (nested, INT96, dear chains, dictionaries of odd types, where
+/// Arrow's schema asks for another type than the Parquet schema by itself does). With a filter, or where
 /// !use_direct_decode, everything (but partition columns) goes through Arrow.
 ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode);
 
-/// Footer's word on the memory that decoding takes, in bytes. Footers can lie: these are promises to be reserved, not bounds.
-/// For a direct column: stream buffer + one compressed and one decompressed page + dictionary, each at most the chunk's size.
-int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projection& projection, const std::vector<int>& outputs);
-/// For reading a piece of `rows` rows through Arrow: per-column stream and page buffers as above + the piece's arrays (twice, where a filter copies).
-int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection, const std::vector<int>& outputs, int64_t rows);
+/// Footer's word on the memory that decoding takes, in bytes. Footers can lie: these are promises to be reserved, not
+/// bounds. For a direct column: stream buffer + one compressed and one decompressed page + dictionary, each at most the
+/// chunk's size.
+int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                            const std::vector<int>& outputs);
+/// For reading a piece of `rows` rows through Arrow: per-column stream and page buffers as above + the piece's arrays
+/// (twice, where a filter copies).
+int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
+                           const std::vector<int>& outputs, int64_t rows);
 
 /// Where a reader writes one output column: row 0 of the slot's array.
 struct SlotColumn {
@@ -37,22 +42,26 @@ struct SlotColumn {
   uint8_t* mask = nullptr;  ///< Null where the field has no mask.
 };
 
-/// Decodes some columns of one row group, from its first row to its last, straight into slots: Parquet's typed column readers, values put in place as they are where the converter
-/// is the identity (dense values of a nullable column are spread in place, backwards), otherwise converted strip by strip; pages that are all dictionary-encoded are
-/// converted once per distinct value.
+/// Decodes some columns of one row group, from its first row to its last, straight into slots: Parquet's typed column
+/// readers, values put in place as they are where the converter is the identity (dense values of a nullable column are
+/// spread in place, backwards), otherwise converted strip by strip; pages that are all dictionary-encoded are converted
+/// once per distinct value.
 ///
 /// Ownership: keeps the file and the pool alive. Threads: one at a time; may move between threads. Blocking: reads.
 class DirectReader {
  public:
   /// \param outputs    positions in projection.outputs, all from ReadPlan::direct.
-  /// \param skip_rows  rows at the front to pass over (a reader that was closed for want of memory is opened again where it stood).
-  static arrow::Result<std::unique_ptr<DirectReader>> Open(std::shared_ptr<const ParquetFile> file, int row_group, const Projection& projection,
-                                                           std::vector<int> outputs, std::shared_ptr<ReservedPool> pool, int64_t skip_rows);
+  /// \param skip_rows  rows at the front to pass over (a reader that was closed for want of memory is opened again
+  /// where it stood).
+  static arrow::Result<std::unique_ptr<DirectReader>> Open(std::shared_ptr<const ParquetFile> file, int row_group,
+                                                           const Projection& projection, std::vector<int> outputs,
+                                                           std::shared_ptr<ReservedPool> pool, int64_t skip_rows);
   virtual ~DirectReader() = default;
 
   /// Decodes the next `rows` rows into targets[i] (for outputs[i]) from row `slot_row` of the slot on.
   /// \return OutOfMemory where the pool refused: nothing is lost, open a new reader at the row where this call began.
-  ///         Other errors start with "'path', row group g, column 'c': ". A column chunk with fewer values than the footer says is IOError.
+  ///         Other errors start with "'path', row group g, column 'c': ". A column chunk with fewer values than the
+  ///         footer says is IOError.
   virtual arrow::Status Read(int64_t rows, const std::vector<SlotColumn>& targets, int64_t slot_row) = 0;
 };
 
@@ -62,21 +71,24 @@ class DirectReader {
 class PieceReader {
  public:
   struct Piece {
-    std::shared_ptr<arrow::RecordBatch> rows;  ///< Columns in the order of `outputs` (partition columns excluded), filtered; may have 0 rows.
-    int64_t first_row = 0;                     ///< Of the piece in its row group, before the filter.
-    int64_t rows_read = 0;                     ///< Before the filter.
+    std::shared_ptr<arrow::RecordBatch>
+        rows;  ///< Columns in the order of `outputs` (partition columns excluded), filtered; may have 0 rows.
+    int64_t first_row = 0;  ///< Of the piece in its row group, before the filter.
+    int64_t rows_read = 0;  ///< Before the filter.
     /// With a filter: for each row in `rows`, its position in the row group (for messages); null without.
     std::shared_ptr<arrow::Array> row_numbers;
   };
 
   /// \param piece_rows  rows to read at once, >= 1.
-  static arrow::Result<std::unique_ptr<PieceReader>> Open(std::shared_ptr<const ParquetFile> file, int row_group, const Projection& projection,
-                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
+  static arrow::Result<std::unique_ptr<PieceReader>> Open(std::shared_ptr<const ParquetFile> file, int row_group,
+                                                          const Projection& projection, std::vector<int> outputs,
+                                                          std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
                                                           int64_t skip_rows);
   virtual ~PieceReader() = default;
 
-  /// The next piece (exactly piece_rows rows before the filter, but for the last); `rows` null at the end of the row group.
-  /// Errors as DirectReader::Read. Buffers come from the pool. Arrays are validated (ValidateFull) so that nothing later reads out of bounds.
+  /// The next piece (exactly piece_rows rows before the filter, but for the last); `rows` null at the end of the row
+  /// group. Errors as DirectReader::Read. Buffers come from the pool. Arrays are validated (ValidateFull) so that
+  /// nothing later reads out of bounds.
   virtual arrow::Result<Piece> Next() = 0;
 };
 

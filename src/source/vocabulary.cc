@@ -3,6 +3,7 @@
 #include <arrow/array/array_binary.h>
 #include <arrow/array/array_dict.h>
 #include <arrow/array/builder_binary.h>
+#include <arrow/device.h>
 #include <arrow/filesystem/filesystem.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
@@ -207,7 +208,8 @@ arrow::Result<std::map<std::string, std::shared_ptr<arrow::Array>>> ReadVocabula
     auto finished = vocabulary.Finish();
     if (!finished.ok())
       return text::WithContext(finished.status(), "column " + text::Quoted(vocabulary.field().name()));
-    values[vocabulary.field().name()] = *finished;
+    // Schemas and slots keep the values beyond the loader's end, and so beyond the pool's.
+    ARROW_ASSIGN_OR_RAISE(values[vocabulary.field().name()], (*finished)->CopyTo(arrow::default_cpu_memory_manager()));
   }
   return values;
 }

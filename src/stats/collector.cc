@@ -79,7 +79,8 @@ StatsReport StatsCollector::Report() const {
   if (waits > 0) {
     auto& wait_ms = report.wait_ms;
     wait_ms.mean = Milliseconds(static_cast<double>(Load(steady_wait_ns_))) / waits;
-    wait_ms.std = std::sqrt(std::max(0.0, squares_ms_.load(std::memory_order_relaxed) / waits - wait_ms.mean * wait_ms.mean));
+    wait_ms.std =
+        std::sqrt(std::max(0.0, squares_ms_.load(std::memory_order_relaxed) / waits - wait_ms.mean * wait_ms.mean));
     wait_ms.max = Milliseconds(static_cast<double>(Load(max_wait_ns_)));
     wait_ms.p50 = std::min(wait_ms.max, Milliseconds(waits_.Quantile(0.5)));
     wait_ms.p99 = std::min(wait_ms.max, Milliseconds(waits_.Quantile(0.99)));
@@ -113,7 +114,8 @@ void Judge(StatsReport* report) {
     return;
   }
   const auto& waits = report->waits;
-  const double idle_share = report->worker_s > 0 ? (waits.slot_s + waits.budget_s + waits.work_s) / report->worker_s : 0;
+  const double idle_share =
+      report->worker_s > 0 ? (waits.slot_s + waits.budget_s + waits.work_s) / report->worker_s : 0;
   if (idle_share > 0.5 && waits.budget_s >= std::max(waits.slot_s, waits.work_s)) {
     report->bottleneck = "budget";
     report->advice = "Workers wait for memory: raise memory_budget.";
@@ -131,9 +133,12 @@ void Judge(StatsReport* report) {
     report->advice = "Reading files is the slowest part: put the data on a faster disk, or read fewer columns.";
   } else if (report->bottleneck == "decode") {
     report->advice =
-        "Decoding Parquet is the slowest part: add num_workers if cores are free, read fewer columns, or write with a lighter codec.";
+        "Decoding Parquet is the slowest part: add num_workers if cores are free, read fewer columns, or write with a "
+        "lighter codec.";
   } else if (report->bottleneck == "transform") {
-    report->advice = "The transforms are the slowest part: add num_workers if cores are free, or move work to when the data is written.";
+    report->advice =
+        "The transforms are the slowest part: add num_workers if cores are free, or move work to when the data is "
+        "written.";
   } else {
     report->advice = "Reading footers is the slowest part: write fewer, larger files.";
   }

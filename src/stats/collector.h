@@ -14,7 +14,8 @@ namespace penstock {
 
 /// Nanoseconds of the steady clock.
 inline int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 /// What workers do, for the statistics. Reading is told apart from the others by IoCounters.
@@ -26,8 +27,8 @@ inline constexpr int kNumLacks = 3;
 
 /// Gathers the statistics of one loader over all its epochs.
 ///
-/// Ownership: by shared_ptr from loader and scheduler. Threads: the consumer's calls from one thread at a time, everything else from any.
-/// Blocking: none (workers add under a short lock, once per task).
+/// Ownership: by shared_ptr from loader and scheduler. Threads: the consumer's calls from one thread at a time,
+/// everything else from any. Blocking: none (workers add under a short lock, once per task).
 class StatsCollector {
  public:
   IoCounters io;

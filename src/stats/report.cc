@@ -51,14 +51,15 @@ std::string StatsReport::ToString() const {
   text += Line("rows", Format("%s in %s batches, %.2f s", Count(rows).c_str(), Count(batches).c_str(), elapsed_s));
   text += Line("throughput", Format("%s rows/s", Count(static_cast<int64_t>(rows_per_s)).c_str()));
   text += Line("first batch", Format("%.1f ms", first_batch_s * 1e3));
-  text += Line("next-batch wait", Format("mean %.3f ms, p50 %.3f, p99 %.3f, max %.3f", wait_ms.mean, wait_ms.p50, wait_ms.p99,
-                                         wait_ms.max));
+  text += Line("next-batch wait", Format("mean %.3f ms, p50 %.3f, p99 %.3f, max %.3f", wait_ms.mean, wait_ms.p50,
+                                         wait_ms.p99, wait_ms.max));
   text += Line("time", Format("%.2f s in the step, %.2f s waiting for batches", step_s, consumer_wait_s));
   std::string work;
-  for (const Stage& stage : stages) work += Format("%s%s %.2f s", work.empty() ? "" : ", ", stage.name.c_str(), stage.busy_s);
+  for (const Stage& stage : stages)
+    work += Format("%s%s %.2f s", work.empty() ? "" : ", ", stage.name.c_str(), stage.busy_s);
   text += Line("work", work + Format(" (%d workers)", num_workers));
-  text += Line("workers idle",
-               Format("%.2f s for a slot, %.2f s for the budget, %.2f s for work", waits.slot_s, waits.budget_s, waits.work_s));
+  text += Line("workers idle", Format("%.2f s for a slot, %.2f s for the budget, %.2f s for work", waits.slot_s,
+                                      waits.budget_s, waits.work_s));
   text += Line("slots", Format("%lld open at once, %lld of them grown", static_cast<long long>(slots_open),
                                static_cast<long long>(slots_grown)));
   if (rows_filtered > 0 || row_groups_pruned > 0) {
@@ -73,8 +74,8 @@ std::string StatsReport::ToString() const {
 
 std::string Explanation::ToString() const {
   std::string text;
-  text += Line("data", Format("%s files, %s row groups, %s rows", Count(files).c_str(), CountOr(row_groups, "?").c_str(),
-                              CountOr(rows, "unknown").c_str()));
+  text += Line("data", Format("%s files, %s row groups, %s rows", Count(files).c_str(),
+                              CountOr(row_groups, "?").c_str(), CountOr(rows, "unknown").c_str()));
   text += Line("plan", plan == "counted" ? "counted: row numbers are known ahead"
                                          : "discovered: a filter decides, row numbers become known on the way");
   text += Line("batches", CountOr(batches, "unknown"));
@@ -83,9 +84,10 @@ std::string Explanation::ToString() const {
   text += Line("slots", Count(slots));
   text += Line("decoding", FormatBytes(chunk_bytes) + " for the dearest row group");
   text += Line("metadata", FormatBytes(metadata_bytes));
-  text += Line("least budget", Format("%s (%s bytes)", FormatBytes(least_budget_bytes).c_str(), Count(least_budget_bytes).c_str()));
-  text += Line("predicted peak", Format("%s of %s", FormatBytes(predicted_peak_bytes).c_str(),
-                                        FormatBytes(memory_budget_bytes).c_str()));
+  text += Line("least budget",
+               Format("%s (%s bytes)", FormatBytes(least_budget_bytes).c_str(), Count(least_budget_bytes).c_str()));
+  text += Line("predicted peak",
+               Format("%s of %s", FormatBytes(predicted_peak_bytes).c_str(), FormatBytes(memory_budget_bytes).c_str()));
   text += Line("workers", Count(num_workers));
   text += Line("columns", "type            from            bytes/row  way");
   for (const Column& column : columns) {

@@ -1,18 +1,19 @@
 #include "penstock/ledger.h"
 
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "memory/reserved_pool.h"
 
 namespace penstock {
 namespace {
 
-// The promise that the project makes: however threads interleave, what was taken stays within the budget, and all of it comes back.
+// The promise that the project makes: however threads interleave, what was taken stays within the budget, and all of it
+// comes back.
 TEST(LedgerTest, NeverExceedsBudgetUnderContention) {
   constexpr int64_t kBudgetBytes = 1000;
   Ledger ledger(kBudgetBytes);

@@ -1,13 +1,13 @@
 #include "penstock/loader.h"
 
-#include <cstring>
-#include <random>
-#include <thread>
-
 #include <arrow/compute/api_scalar.h>
 #include <arrow/compute/expression.h>
 #include <arrow/record_batch.h>
 #include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <thread>
 
 #include "source_testing.h"
 
@@ -148,7 +148,8 @@ TEST_F(LoaderTest, LimitAndDropLast) {
   }
 }
 
-// A filter makes the plan a discovered one: rows are placed as their number becomes known, still in order and in full batches.
+// A filter makes the plan a discovered one: rows are placed as their number becomes known, still in order and in full
+// batches.
 TEST_F(LoaderTest, FilterKeepsOrderAndBatchSizes) {
   WriteFiles({5000, 3000}, 500);
   namespace cp = arrow::compute;
@@ -209,7 +210,8 @@ TEST_F(LoaderTest, BatchesOutliveTheLoaderAndStayCounted) {
   EXPECT_EQ(loader->held_batches(), 0);
 }
 
-// Invariant 4: when only the caller could free memory, Next() says so at once, and goes on working when it did... in a new epoch.
+// Invariant 4: when only the caller could free memory, Next() says so at once, and goes on working when it did... in a
+// new epoch.
 TEST_F(LoaderTest, KeepingEveryBatchIsAnErrorThatCountsThem) {
   WriteFiles({200000}, 20000);
   for (int workers : {0, 2}) {
@@ -354,9 +356,10 @@ TEST_F(LoaderTest, SlotsGrowWhileTheCallerWaitsForASlowRow) {
   options.num_workers = 4;
   options.limit = 1600;
   options.memory_budget_bytes = 16 << 20;
-  options.transforms = {{"x",
-                         "x",
-                         {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 400, .heavy_factor = 10000, .is_sleep = true}}}};
+  options.transforms = {
+      {"x",
+       "x",
+       {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 400, .heavy_factor = 10000, .is_sleep = true}}}};
   auto loader = MakeLoader(options);
   ASSERT_NE(loader, nullptr);
   EXPECT_EQ(ReadEpoch(*loader), Range(0, 1600));

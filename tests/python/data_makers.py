@@ -6,6 +6,7 @@ The expectations are made with pyarrow and numpy alone, so that they do not shar
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -210,11 +211,17 @@ def to_numpy(tensor: Any) -> np.ndarray:
     return np.asarray(tensor)
 
 
-def joined(batches: list[Any]) -> Any:
-    """All rows of an epoch: {name: ndarray}, or a pyarrow.Table."""
-    if isinstance(batches[0], pa.RecordBatch):
-        return pa.Table.from_batches(batches)
-    return {name: np.concatenate([to_numpy(batch[name]) for batch in batches]) for name in batches[0]}
+def joined(batches: Iterable[Any]) -> Any:
+    """All rows of an epoch, copied batch by batch so that none is held: {name: ndarray}, or a pyarrow.Table."""
+    parts = [
+        batch if isinstance(batch, pa.RecordBatch) else {name: np.array(batch[name]) for name in batch}
+        for batch in batches
+    ]
+    if not parts:
+        return {}
+    if isinstance(parts[0], pa.RecordBatch):
+        return pa.Table.from_batches(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def assert_same_bits(got: np.ndarray, expected: np.ndarray, what: object = "") -> None:
