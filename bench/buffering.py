@@ -1,11 +1,12 @@
 """What a buffering design costs in memory, and what it buys in waiting.
 
-Every design runs the same work: batches whose making takes a lognormal time (sigma 0.5, seeded), spent
+Every design runs the same work: batches of 16 rows that take a lognormal time each (sigma 0.5, seeded), spent
 asleep, so that N workers are truly parallel on any machine. All N together need one period for a batch, on
-average.
+average. The classical designs give a whole batch to a worker; Penstock's workers share the oldest one.
 
 held   the most batches alive at once, counted exactly: from the moment a batch is fetched, over every queue
-       and hand, to its release by the consumer, whose own batch is included.
+       and hand, to its release by the consumer, whose own batch is included. For Penstock: the most slots in
+       memory, by its ledger, looked at with each batch in hand.
 wait   from the end of a step to the next batch in hand, including the release of the last batch; without the
        first batch.
 
@@ -24,15 +25,21 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
+import penstock as ps
+import pyarrow as pa
+import pyarrow.parquet as pq
 from make_async_gen import make_async_gen
 from penstock import iter_threaded
 
 WORKERS = (1, 2, 4, 8)
+ROWS_PER_BATCH = 16
 SIGMA = 0.5
 SEED = 20240611
 
@@ -93,7 +100,8 @@ def make_batches(scale: Scale, workers: int, held: Held) -> Iterator[Batch]:
     # exp(-sigma^2 / 2) makes the mean 1; `workers` times the period, since that many are made at once.
     mu = -SIGMA * SIGMA / 2
     for index in range(scale.num_batches):
-        yield Batch(index, scale.period_s * workers * rng.lognormvariate(mu, SIGMA), held)
+        rows = sum(rng.lognormvariate(mu, SIGMA) for _ in range(ROWS_PER_BATCH))
+        yield Batch(index, scale.period_s * workers * rows / ROWS_PER_BATCH, held)
 
 
 def make(batch: Batch) -> Batch:
@@ -170,11 +178,12 @@ DESIGNS: dict[str, Design] = {
 CONSUMERS = {"slow": 2.0, "even": 1 / 0.95, "fast": 0.0}
 
 
-def consume(batches: Iterator[Batch], step_s: float) -> list[float]:
-    """Seconds waited for each batch but the first."""
+def consume(batches: Iterator[Any], step_s: float, look: Callable[[], object] = lambda: None) -> list[float]:
+    """Seconds waited for each batch but the first; `look` is called with each batch in hand."""
     waits: list[float] = []
-    batch: Batch | None = next(batches)
+    batch: Any = next(batches)
     while batch is not None:
+        look()
         time.sleep(step_s)
         end_of_step = time.perf_counter()
         batch = None  # Its release belongs to the wait.
@@ -196,34 +205,36 @@ def makes_sense(design: str, workers: int) -> bool:
     return workers > 1 or "order" not in design
 
 
-def penstock_slots() -> list[Row]:
-    """Penstock's own way: all workers on the oldest slot. Empty where the Loader is not built."""
-    try:
-        import penstock as ps
+def penstock_slots(workers: int, consumer: str, scale: Scale, in_order: bool) -> Row:
+    """Penstock's own way: all workers on the oldest slot, no queue."""
+    row_us = 1e6 * scale.period_s * workers / ROWS_PER_BATCH
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # More workers than cores: they sleep.
+        path = Path(folder) / "rows.parquet"
+        pq.write_table(pa.table({"x": pa.array(range(ROWS_PER_BATCH * scale.num_batches), pa.int64())}), path)
+        with ps.Loader(
+            path,
+            batch_size=ROWS_PER_BATCH,
+            transforms={"x": ps.testing.spin(row_us, sigma=SIGMA, is_sleep=True)},
+            format="numpy",
+            num_workers=workers,
+            prefetch_batches=1,
+            in_order=in_order,
+        ) as loader:
+            slot_bytes = loader.explain().to_dict()["slot_bytes"]
+            held = 0
 
-        loader_type, spin = ps.Loader, ps.testing.spin
-    except (ImportError, AttributeError):
-        print("penstock slots: not built")
-        return []
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_table(Path(folder) / "x.parquet")
-        for workers in WORKERS:
-            with loader_type(
-                path, batch_size=64, transforms={"x": spin(1000)}, num_workers=workers
-            ) as loader:
-                waits_ms = sorted(1e3 * wait for wait in consume(iter(loader), 0.0))
-                p99 = waits_ms[min(len(waits_ms) - 1, int(0.99 * len(waits_ms)))]
-                rows.append(Row("penstock slots", workers, "fast", 0, statistics.fmean(waits_ms), p99))
-    return rows
+            def slots_now() -> None:
+                nonlocal held
+                memory = loader.memory()
+                slots = memory["slots"]["current_bytes"] + memory["user"]["current_bytes"]
+                held = max(held, slots // slot_bytes)
 
-
-def write_table(path: Path) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"x": pa.array(range(64 * 200), pa.int64())}), path)
-    return str(path)
+            step_s = CONSUMERS[consumer] * scale.period_s
+            waits_ms = sorted(1e3 * wait for wait in consume(iter(loader), step_s, slots_now))
+    name = "Penstock's slots, in order" if in_order else "Penstock's slots"
+    p99 = waits_ms[min(len(waits_ms) - 1, int(0.99 * len(waits_ms)))]
+    return Row(name, workers, consumer, held, statistics.fmean(waits_ms), p99)
 
 
 def print_table(rows: list[Row], scale: Scale) -> None:
@@ -257,7 +268,12 @@ def main() -> int:
         if makes_sense(design, workers)
         for consumer in CONSUMERS
     ]
-    rows += penstock_slots()
+    rows += [
+        penstock_slots(workers, consumer, scale, in_order)
+        for in_order in (False, True)
+        for workers in WORKERS
+        for consumer in CONSUMERS
+    ]
     print_table(rows, scale)
     if options.json:
         cells = [asdict(row) for row in rows]

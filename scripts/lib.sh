@@ -17,7 +17,7 @@ if command -v ccache >/dev/null; then
 fi
 # The files of Apache parquet-testing, for the tests that read them; the tests skip, visibly, without.
 if [[ -z ${PENSTOCK_PARQUET_TESTING:-} && -d $root/../shared/corpora/parquet-testing ]]; then
-  export PENSTOCK_PARQUET_TESTING=$root/../shared/corpora/parquet-testing
+  export PENSTOCK_PARQUET_TESTING=$root/../shared/corpora
 fi
 
 stage_number=0

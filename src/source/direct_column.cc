@@ -5,6 +5,7 @@
 #include <parquet/column_reader.h>
 #include <parquet/file_reader.h>
 #include <parquet/metadata.h>
+#include <parquet/properties.h>
 #include <parquet/schema.h>
 #include <parquet/types.h>
 
@@ -14,6 +15,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "source/column_pages.h"
 #include "source/read_plan.h"
 
 namespace penstock {
@@ -80,7 +82,8 @@ class TypedColumn final : public DirectColumn {
     const bool may_gather = !is_in_place_ && converter_->is_pure();
     const auto chunk = source_.row_group->metadata()->ColumnChunk(source_.leaf);
     wants_table_ = may_gather && IsDictionaryEncoded(*chunk);
-    auto reader = source_.row_group->Column(source_.leaf);
+    auto reader = OpenColumnReader(*source_.file, source_.row_group, source_.leaf,
+                                   MakeReaderProperties(source_.pool, source_.buffer_bytes));
     if (reader->type() != P::type_num) return arrow::Status::IOError("the column chunk is of another physical type");
     reader_ = std::static_pointer_cast<Reader>(std::move(reader));
     is_optional_ = reader_->descr()->max_definition_level() > 0;

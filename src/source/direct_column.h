@@ -8,6 +8,7 @@
 
 #include "ops/converter.h"
 #include "penstock/dtype.h"
+#include "source/parquet_file.h"
 
 namespace parquet {
 class RowGroupReader;
@@ -23,10 +24,12 @@ namespace penstock {
 class DirectColumn {
  public:
   struct Source {
+    const ParquetFile* file = nullptr;
     parquet::RowGroupReader* row_group = nullptr;
     int leaf = -1;
     int64_t num_rows = 0;  ///< Of the row group.
     arrow::MemoryPool* pool = nullptr;
+    int64_t buffer_bytes = 0;  ///< Of the stream.
   };
 
   /// \param form  what the chunk's values are for the converter (see DirectForm).

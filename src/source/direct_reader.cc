@@ -71,9 +71,9 @@ class ParquetDirectReader final : public DirectReader {
                      const auto found = LeavesOf(*file_, projection.outputs[static_cast<size_t>(output)].input);
                      leaves.insert(leaves.end(), found.begin(), found.end());
                    }
-                   const int64_t buffer_bytes = StreamBufferBytes(*file_, row_group_, leaves);
+                   buffer_bytes_ = StreamBufferBytes(*file_, row_group_, leaves);
                    reader_ = parquet::ParquetFileReader::Open(
-                       file_->file, MakeReaderProperties(pool_.get(), buffer_bytes), file_->metadata);
+                       file_->file, MakeReaderProperties(pool_.get(), buffer_bytes_), file_->metadata);
                    row_group_reader_ = reader_->RowGroup(row_group_);
                    num_rows_ = row_group_reader_->metadata()->num_rows();
                    return num_rows_ < 0 ? arrow::Status::IOError("the footer says ", num_rows_, " rows")
@@ -92,8 +92,9 @@ class ParquetDirectReader final : public DirectReader {
     if (values != num_rows_) {
       return arrow::Status::IOError("the footer says ", values, " values for ", num_rows_, " rows");
     }
-    ARROW_ASSIGN_OR_RAISE(auto decoder, DirectColumn::Make({row_group_reader_.get(), leaves[0], num_rows_, pool_.get()},
-                                                           *form, output.converter));
+    const DirectColumn::Source source{file_.get(),  row_group_reader_.get(), leaves[0], num_rows_, pool_.get(),
+                                      buffer_bytes_};
+    ARROW_ASSIGN_OR_RAISE(auto decoder, DirectColumn::Make(source, *form, output.converter));
     ARROW_RETURN_NOT_OK(decoder->Skip(row_));
     columns_.push_back({output.input, ByteWidth(output.converter->field().dtype), std::move(decoder)});
     return arrow::Status::OK();
@@ -106,6 +107,7 @@ class ParquetDirectReader final : public DirectReader {
   std::unique_ptr<parquet::ParquetFileReader> reader_;
   std::shared_ptr<parquet::RowGroupReader> row_group_reader_;
   std::vector<Column> columns_;
+  int64_t buffer_bytes_ = 0;
   int64_t num_rows_ = 0;
   int64_t row_ = 0;
   arrow::Status failure_;

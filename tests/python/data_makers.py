@@ -171,6 +171,14 @@ def tensor_dtype(type: pa.DataType) -> str:
     return "int32" if pa.types.is_date(type) or pa.types.is_time32(type) else "int64"
 
 
+def tensor_dtype_or_none(type: pa.DataType) -> str | None:
+    """The same; None where a type has no tensor form."""
+    is_number = pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type)
+    if is_number or pa.types.is_decimal(type) or (pa.types.is_temporal(type) and not pa.types.is_interval(type)):
+        return tensor_dtype(type)
+    return None
+
+
 def tensor_form(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """What docs/formats.md says comes out for `array`: values (0 where missing), and what is missing."""
     shape = (len(array), *shape_of(array.type))
@@ -214,7 +222,7 @@ def to_numpy(tensor: Any) -> np.ndarray:
 def joined(batches: Iterable[Any]) -> Any:
     """All rows of an epoch, copied batch by batch so that none is held: {name: ndarray}, or a pyarrow.Table."""
     parts = [
-        batch if isinstance(batch, pa.RecordBatch) else {name: np.array(batch[name]) for name in batch}
+        batch if isinstance(batch, pa.RecordBatch) else {name: to_numpy(batch[name]).copy() for name in batch}
         for batch in batches
     ]
     if not parts:

@@ -151,6 +151,9 @@ class _WatchedFile:
     def close(self) -> None:
         self._file.close()
 
+    def __del__(self) -> None:
+        self._file.close()
+
     @property
     def closed(self) -> bool:
         return self._file.closed

@@ -126,10 +126,11 @@ CTRL_C = """
     slow = make(5000.0, batch_size=2000 if workers else 20)
     kicked = []
     def kick():
-        wait_until(lambda: items_done(slow, "transform") >= 3)
+        wait_until(lambda: items_done(slow, "transform") >= done + 3)
         kicked.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
     for _ in range(3):
+        done = items_done(slow, "transform")
         thread = threading.Thread(target=kick)
         thread.start()
         try:
@@ -196,7 +197,9 @@ FORK = """
         sys.exit(30 + number)
     for number in range(8):
         pid = os.fork()
-        if pid == 0: child(number)
+        if pid == 0:
+            faulthandler.dump_traceback_later(4, exit=True)
+            child(number)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 30 + number
         assert values(kept[1]) == list(range(100, 200))
     rest = [v for batch in it for v in values(batch)]
@@ -293,7 +296,7 @@ def test_a_stale_iterators_death_does_not_touch_the_new_epoch(data: str) -> None
 def test_each_release_runs_exactly_once(data: str, format: str, backwards: bool) -> None:
     """Clause 24, invariant 2: batches outlive the loader; each one that dies lowers the account once, the last to zero."""
     skip_without_torch(format)
-    loader = quiet_loader(data, batch_size=250, format=format, prefetch_batches=0, memory_budget="300KiB", nulls="mask")
+    loader = quiet_loader(data, batch_size=250, format=format, prefetch_batches=0, memory_budget="8MiB", nulls="mask")
     kept = list(loader)
     memory = loader.memory  # The ledger lives on with the batches.
     loader.close()
@@ -383,10 +386,11 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
         calls, fails_at = 0, number
         got: list[int] = []
         iterator = iter(loader)
-        with pytest.raises(RefusalError, match=f"^read {number}$"):
+        with pytest.raises(RefusalError) as caught:
             for batch in iterator:
                 got += values_of(batch)
         batch = None
+        assert str(caught.value) == f"read {number}"
         assert got == list(range(len(got)))
         assert len(got) < 2000
         assert list(iterator) == []
