@@ -111,7 +111,7 @@ def main() -> None:
     run |= {"batch_size": args.batch_size, "workers": args.workers}
     try:
         least_bytes = harness.in_child("budget_curve", "least_budget", **run)
-    except harness.ChildFailed as error:
+    except harness.ChildFailedError as error:
         raise SystemExit(f"penstock is not available: {error}") from error
     budgets = points(least_bytes, QUICK_FACTORS if args.quick else FACTORS)
     runs: dict[int, list[dict[str, float]]] = {budget: [] for budget in budgets}

@@ -25,7 +25,7 @@ _RESULT = "result: "
 _SAMPLE_S = 0.05
 
 
-class ChildFailed(RuntimeError):
+class ChildFailedError(RuntimeError):
     """The child ended without a result; the message ends with its last lines."""
 
 
@@ -51,7 +51,7 @@ def in_child(
     lines = [line for line in out.splitlines() if line.startswith(_RESULT)]
     if child.returncode != 0 or not lines:
         tail = "\n  ".join((err or out).strip().splitlines()[-6:])
-        raise ChildFailed(f"{module}.{function} ended with code {child.returncode}:\n  {tail}")
+        raise ChildFailedError(f"{module}.{function} ended with code {child.returncode}:\n  {tail}")
     result = json.loads(lines[-1].removeprefix(_RESULT))
     if sampler:
         result["tree_peak_mib"] = tree_peak_bytes / MIB

@@ -150,7 +150,7 @@ def main() -> None:
             result["predicted"] = part_predicted(args.scale, args.batch_size, args.quick)
         if args.part != "predicted":
             result["process"] = part_process(args.scale, args.workers)
-    except harness.ChildFailed as error:
+    except harness.ChildFailedError as error:
         raise SystemExit(f"penstock is not available, or failed: {error}") from error
     harness.save_json(args.json, result)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import harness
 import lineitem
-from engines import NotAvailable, load
+from engines import NotAvailableError, load
 from tabular import count_rows, options, parse, ratio, rows_of, run_rounds
 
 FIGURES = ("p50", "p99", "mean", "max")
@@ -38,7 +38,7 @@ def measure(
     """The waits of one epoch of one engine; runs in a child process."""
     try:
         chosen = load(engine)
-    except NotAvailable as error:
+    except NotAvailableError as error:
         return {"not_available": str(error)}
     source = chosen.open(paths, columns, batch_size, workers)
     count_rows(source)

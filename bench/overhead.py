@@ -21,7 +21,7 @@ from typing import Any
 import harness
 import lineitem
 import shapes
-from engines import NotAvailable, load
+from engines import NotAvailableError, load
 from tabular import run_rounds
 
 COLUMNS = (1, 2, 4, 8, 16, 32)
@@ -32,7 +32,7 @@ def next_us(engine: str, path: str, columns: int, workers: int, batches: int) ->
     """Mean and median time of next() for batches of one row; runs in a child process."""
     try:
         chosen = load(engine)
-    except NotAvailable as error:
+    except NotAvailableError as error:
         return {"not_available": str(error)}
     source = chosen.open([path], [f"i{c}" for c in range(columns)], 1, workers)
     batches_left = iter(source)
@@ -54,7 +54,7 @@ def first_batch(
     """Seconds from nothing to the first batch, when all imports are done; runs in a child process."""
     try:
         chosen = load(engine)
-    except NotAvailable as error:
+    except NotAvailableError as error:
         return {"not_available": str(error)}
     next(iter(chosen.open(paths[:1], columns, batch_size, workers)))  # Loads what is loaded once.
     started = time.perf_counter()

@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 import lineitem
-from engines import MODULES, NotAvailable, load
+from engines import MODULES, NotAvailableError, load
 
 
 def rows_of(batch: Any) -> int:
@@ -43,7 +43,7 @@ def measure(
     """One run of one engine; runs in a child process."""
     try:
         chosen = load(engine)
-    except NotAvailable as error:
+    except NotAvailableError as error:
         return {"not_available": str(error)}
     harness.reset_peak_rss()
     before_bytes = harness.rss_bytes()
@@ -137,7 +137,7 @@ def run_rounds(
                 continue
             try:
                 result = one(engine)
-            except harness.ChildFailed as error:
+            except harness.ChildFailedError as error:
                 result = {"failed": str(error)}
             reason = result.get("not_available") or result.get("failed")
             if reason:

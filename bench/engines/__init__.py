@@ -27,7 +27,7 @@ MODULES = {
 }
 
 
-class NotAvailable(RuntimeError):
+class NotAvailableError(RuntimeError):
     """The engine cannot run here; the message says what is missing."""
 
 
@@ -51,9 +51,9 @@ class Engine:
 
 
 def load(name: str) -> Engine:
-    """The engine of that name, or `NotAvailable`."""
+    """The engine of that name, or `NotAvailableError`."""
     try:
         module = importlib.import_module(f"{__name__}.{MODULES[name]}")
     except ImportError as error:
-        raise NotAvailable(str(error)) from error
+        raise NotAvailableError(str(error)) from error
     return next(engine for engine in module.ENGINES if engine.name == name)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from . import Engine, NotAvailable
+from . import Engine, NotAvailableError
 
 try:
     import penstock
 except ImportError as error:
-    raise NotAvailable(f"penstock cannot be imported (bench/run installs it): {error}") from error
+    raise NotAvailableError(f"penstock cannot be imported (bench/run installs it): {error}") from error
 if not hasattr(penstock, "Loader"):
-    raise NotAvailable("this penstock has no Loader: build and install it (bench/run does)")
+    raise NotAvailableError("this penstock has no Loader: build and install it (bench/run does)")
 
 
 def _open(paths: list[str], columns: list[str], batch_size: int, workers: int) -> Iterable[Any]:
