@@ -114,7 +114,8 @@ class LoaderImpl : public Loader {
   std::shared_ptr<const Schema> schema_;
   std::shared_ptr<const SlotLayout> layout_;
   SlotSizing sizing_;
-  int64_t metadata_bytes_ = 0;
+  int64_t metadata_bytes_ = 0;  // The list of files and the vocabularies.
+  bool is_metadata_charged_ = false;
   int64_t most_decode_bytes_ = 0;
 
   std::atomic<bool> is_closed_{false};
@@ -132,11 +133,6 @@ arrow::Status LoaderImpl::Init() {
   if (options_.num_workers < 0) options_.num_workers = AvailableCores();
   ARROW_ASSIGN_OR_RAISE(files_, ResolveFiles(options_.paths, options_.filesystem));
   metadata_bytes_ = files_.MemoryBytes();
-  if (!ledger_->TryAdd(Account::kMetadata, metadata_bytes_)) {
-    const int64_t needed = std::exchange(metadata_bytes_, 0);
-    return arrow::Status::Invalid("memory_budget is too small: the list of ", files_.files.size(),
-                                  " files alone takes ", needed, " bytes");
-  }
   int64_t known_rows = -1;
   {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
@@ -149,12 +145,7 @@ arrow::Status LoaderImpl::Init() {
   auto schema = std::make_shared<Schema>();
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
   schema_ = std::move(schema);
-  const int64_t vocabulary_bytes = VocabularyBytes(projection_);
-  if (!ledger_->TryAdd(Account::kMetadata, vocabulary_bytes)) {
-    return arrow::Status::Invalid("memory_budget is too small: the vocabularies of the dictionary columns alone take ",
-                                  vocabulary_bytes, " bytes; turn these columns into numbers with ps.ops.hash_bucket");
-  }
-  metadata_bytes_ += vocabulary_bytes;
+  metadata_bytes_ += VocabularyBytes(projection_);
   return DivideBudget(known_rows);
 }
 
@@ -173,6 +164,8 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
                                   " to decode a row group, ", FormatBytes(MetadataBytes(first)),
                                   " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
   }
+  ledger_->Add(Account::kMetadata, metadata_bytes_);
+  is_metadata_charged_ = true;
   const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows, rest_bytes - first.least_chunk_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
@@ -276,9 +269,7 @@ void LoaderImpl::End(bool is_closing) {
     MutexLock lock(epoch_mu_);
     epoch_.reset();
   }
-  if (is_closing && metadata_bytes_ > 0) {
-    ledger_->Sub(Account::kMetadata, std::exchange(metadata_bytes_, 0));
-  }
+  if (is_closing && std::exchange(is_metadata_charged_, false)) ledger_->Sub(Account::kMetadata, metadata_bytes_);
 }
 
 arrow::Result<const Survey*> LoaderImpl::SurveyAll() {

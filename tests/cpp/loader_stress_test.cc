@@ -1,0 +1,127 @@
+// Random data sets under budgets close to the least: every row once, in order, within the budget; or an error that
+// says how much is missing.
+#include <arrow/compute/api_scalar.h>
+#include <arrow/compute/expression.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "penstock/loader.h"
+#include "source_testing.h"
+
+namespace penstock {
+namespace {
+
+namespace cp = arrow::compute;
+using source_testing::Ints;
+using source_testing::Strings;
+using source_testing::TableOf;
+using source_testing::TempFolder;
+using source_testing::WriteParquet;
+
+using Random = std::mt19937_64;
+
+int64_t Between(Random& random, int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(random);
+}
+
+struct DataSet {
+  std::vector<std::string> paths;
+  int64_t num_rows = 0;
+};
+
+// "x" counts up over all files; "text" has strings of very different lengths.
+DataSet WriteDataSet(const TempFolder& folder, Random& random) {
+  DataSet data;
+  const int64_t num_files = Between(random, 1, 4);
+  const int64_t longest = Between(random, 0, 3) == 0 ? 5000 : 40;
+  for (int64_t i = 0; i < num_files; ++i) {
+    std::vector<int64_t> values(static_cast<size_t>(Between(random, 0, 4000)));
+    std::vector<std::string> texts;
+    for (int64_t& value : values) {
+      value = data.num_rows++;
+      texts.push_back(std::string(static_cast<size_t>(Between(random, 0, longest)), 'a') + std::to_string(value));
+    }
+    data.paths.push_back(folder.File("file-" + std::to_string(i) + ".parquet"));
+    parquet::WriterProperties::Builder properties;
+    if (Between(random, 0, 1) == 0) properties.compression(arrow::Compression::ZSTD);
+    if (Between(random, 0, 1) == 0) properties.disable_dictionary();
+    properties.data_pagesize(Between(random, 1, 1 << 20));
+    WriteParquet(data.paths.back(), *TableOf({{"x", Ints(values)}, {"text", Strings(texts)}}), Between(random, 1, 3000),
+                 properties.build());
+  }
+  return data;
+}
+
+LoaderOptions RandomOptions(const DataSet& data, Random& random) {
+  LoaderOptions options;
+  options.paths = data.paths;
+  options.columns = {"x", "text"};
+  options.transforms = {{"text", "text", {ops::HashBucket{1000}}}};
+  options.batch_size = Between(random, 1, 3000);
+  options.num_workers = static_cast<int>(Between(random, 0, 5));
+  options.prefetch_batches = static_cast<int>(Between(random, -1, 6));
+  options.use_direct_decode = Between(random, 0, 1) == 0;
+  return options;
+}
+
+// The least budget, as the refusal of a budget of one byte names it.
+int64_t LeastBudget(LoaderOptions options) {
+  options.memory_budget_bytes = 1;
+  const auto refused = Loader::Make(options);
+  const std::string message = refused.status().message();
+  const std::string words = "the least that works here is ";
+  const auto at = message.find(words);
+  return at == std::string::npos ? -1 : std::atoll(message.c_str() + at + words.size());
+}
+
+void ExpectOneEpoch(Loader& loader, int64_t first_row, int64_t num_rows) {
+  ASSERT_TRUE(loader.StartEpoch().ok());
+  int64_t next = first_row;
+  while (true) {
+    auto batch = loader.Next();
+    if (!batch.ok()) {
+      // Pages are not in the footer: a budget close to the least may prove too small, but it must say so.
+      ASSERT_TRUE(batch.status().IsOutOfMemory()) << batch.status();
+      EXPECT_CONTAINS(batch.status().message(), "raise memory_budget");
+      return;
+    }
+    if (!*batch) break;
+    const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
+    for (int64_t i = 0; i < (*batch)->num_rows(); ++i) ASSERT_EQ(values[i], next++);
+  }
+  EXPECT_EQ(next, num_rows);
+}
+
+TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
+  const char* given = std::getenv("PENSTOCK_TEST_SEED");
+  const uint64_t first_seed = given != nullptr ? std::strtoull(given, nullptr, 10) : 20240611;
+  for (uint64_t seed = first_seed; seed < first_seed + (given != nullptr ? 1 : 60); ++seed) {
+    SCOPED_TRACE("PENSTOCK_TEST_SEED=" + std::to_string(seed));
+    Random random(seed);
+    TempFolder folder;
+    const DataSet data = WriteDataSet(folder, random);
+    LoaderOptions options = RandomOptions(data, random);
+    int64_t first_row = 0;
+    if (Between(random, 0, 2) == 0) {
+      first_row = Between(random, 0, data.num_rows);
+      options.filter = std::make_shared<cp::Expression>(cp::greater_equal(cp::field_ref("x"), cp::literal(first_row)));
+    }
+    const int64_t least = LeastBudget(options);
+    ASSERT_GT(least, 0);
+    options.memory_budget_bytes = Between(random, least, 3 * least);
+    auto loader = Loader::Make(options);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    for (int epoch = 0; epoch < 2; ++epoch) ExpectOneEpoch(**loader, first_row, data.num_rows);
+    (*loader)->EndEpoch();
+    const MemoryReport memory = (*loader)->Memory();
+    EXPECT_LE(memory.total.peak_bytes, options.memory_budget_bytes);
+    EXPECT_EQ(memory.over_budget_bytes, 0);
+    (*loader)->Close();
+    EXPECT_EQ((*loader)->Memory().total.current_bytes, 0);
+  }
+}
+
+}  // namespace
+}  // namespace penstock
