@@ -1,7 +1,6 @@
 #include "ops/spin.h"
 
 #include <arrow/result.h>
-
 #include <sys/prctl.h>
 
 #include <chrono>

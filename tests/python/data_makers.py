@@ -174,7 +174,11 @@ def tensor_dtype(type: pa.DataType) -> str:
 def tensor_dtype_or_none(type: pa.DataType) -> str | None:
     """The same; None where a type has no tensor form."""
     is_number = pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type)
-    if is_number or pa.types.is_decimal(type) or (pa.types.is_temporal(type) and not pa.types.is_interval(type)):
+    if (
+        is_number
+        or pa.types.is_decimal(type)
+        or (pa.types.is_temporal(type) and not pa.types.is_interval(type))
+    ):
         return tensor_dtype(type)
     return None
 
@@ -220,7 +224,8 @@ def to_numpy(tensor: Any) -> np.ndarray:
 
 
 def joined(batches: Iterable[Any]) -> Any:
-    """All rows of an epoch, copied batch by batch so that none is held: {name: ndarray}, or a pyarrow.Table."""
+    """All rows of an epoch, copied batch by batch so that none is held: {name: ndarray}, or a
+    pyarrow.Table."""
     parts = [
         batch if isinstance(batch, pa.RecordBatch) else {name: to_numpy(batch[name]).copy() for name in batch}
         for batch in batches

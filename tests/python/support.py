@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -114,17 +114,24 @@ def items_done(loader: ps.Loader, stage: str) -> int:
 
 def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Runs code in an interpreter of its own, where the tests' helpers can be imported and a hang shows its stacks."""
-    guard = "import faulthandler; faulthandler.dump_traceback_later(8, exit=True)\n"
+    # Not dump_traceback_later(): its own thread is what a forked child would wait for.
+    guard = "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(8)\n"
     folder = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
-    return subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", guard + textwrap.dedent(code), *args],
-        capture_output=True,
-        input=stdin,
-        env=environment,
-        timeout=9,
-        check=False,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])},
+        start_new_session=True,
     )
+    try:
+        out, err = process.communicate(stdin, timeout=9)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # With its children.
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 # --- File systems -----------------------------------------------------------------------------------------
@@ -177,9 +184,3 @@ def watched_files(before_read: Callable[[str], None]) -> pyarrow.fs.PyFileSystem
             return pa.PythonFile(_WatchedFile(path, before_read), mode="r")
 
     return pyarrow.fs.PyFileSystem(Handler(LocalFileSystem()))
-
-
-def collect_twice() -> None:
-    """Two rounds, since what the first one finalizes may free more."""
-    gc.collect()
-    gc.collect()

@@ -1,4 +1,5 @@
-"""Values decoded straight into slots and values read through Arrow are the same, for every file that tests can make.
+"""Values decoded straight into slots and values read through Arrow are the same, for every file that tests
+can make.
 
 `_direct_decode=False` sends every column through Arrow. Both are also held against pyarrow's own reading.
 """
@@ -43,9 +44,9 @@ def encodings_of(types: dict[str, pa.DataType], kind: str) -> dict[str, Any]:
             encoding = "DELTA_BYTE_ARRAY" if "binary" in name else "DELTA_LENGTH_BYTE_ARRAY"
         elif kind == "delta" and (pa.types.is_fixed_size_binary(type) or "128_38" in name):
             encoding = "DELTA_BYTE_ARRAY"
-        elif kind == "split" and (is_integer_in_parquet(type) or pa.types.is_floating(type)):
-            encoding = "BYTE_STREAM_SPLIT"
-        elif kind == "split" and (pa.types.is_fixed_size_binary(type) or pa.types.is_decimal(type)):
+        elif (kind == "split" and (is_integer_in_parquet(type) or pa.types.is_floating(type))) or (
+            kind == "split" and (pa.types.is_fixed_size_binary(type) or pa.types.is_decimal(type))
+        ):
             encoding = "BYTE_STREAM_SPLIT"
         elif kind in ("delta", "split") and pa.types.is_boolean(type):
             encoding = "RLE"
@@ -83,7 +84,8 @@ def hashed(types: dict[str, pa.DataType]) -> dict[str, Any]:
 def test_every_type_in_every_encoding_is_the_same_both_ways(
     write_parquet: Any, kind: str, pages: str, nulls: float
 ) -> None:
-    """Every row exactly once, with its value: all types x encodings x page versions x required and optional."""
+    """Every row exactly once, with its value: all types x encodings x page versions x required and
+    optional."""
     table = make.table_of(ALL_TYPES, ROWS, nulls=nulls)
     path = write_parquet(
         table,
@@ -159,7 +161,8 @@ def test_nulls_in_every_place_are_the_same_both_ways(write_parquet: Any, shape: 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 @pytest.mark.parametrize("budget", ["least", "1GiB"])
 def test_ops_are_the_same_both_ways(write_parquet: Any, num_workers: int, budget: str) -> None:
-    """Converting once per distinct value and per row give the same, at the least budget too, whoever works."""
+    """Converting once per distinct value and per row give the same, at the least budget too, whoever
+    works."""
     random = make.seeded("ops")
     texts = [["red", "green", "blue", None][i] for i in random.integers(0, 4, ROWS)]
     digits = [str(i) for i in random.integers(-99, 99, ROWS)]

@@ -1,4 +1,7 @@
-"""Filters and hive partitions: the rows of pyarrow.dataset, in the same order."""
+"""Filters and hive partitions: the rows of pyarrow.dataset, in the same order.
+
+Of a data set in memory: over files pyarrow 26 leaves out row groups by bounds that say nothing of NaN.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ ROWS = 3000
 
 
 def write_random(folder: Path, seed: int) -> tuple[list[str], pa.Table]:
-    """Three files of many small row groups, partly sorted so that statistics prune some; with nulls and NaN."""
+    """Three files of many small row groups, partly sorted so that statistics prune some; with nulls and
+    NaN."""
     random = make.seeded("filter", seed)
     floats = random.normal(0, 10, ROWS)
     floats[random.random(ROWS) < 0.05] = np.nan
@@ -73,15 +77,21 @@ def random_filter(random: np.random.Generator, depth: int = 0) -> pc.Expression:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_filters_keep_the_rows_of_pyarrow_dataset(tmp_path: Path, seed: int) -> None:
-    """7: with a filter each row for which it is true comes exactly once, in order, whatever statistics prune."""
-    paths, _ = write_random(tmp_path, seed)
-    dataset = ds.dataset(paths)
+    """7: with a filter each row for which it is true comes exactly once, in order, whatever statistics
+    prune."""
+    paths, table = write_random(tmp_path, seed)
+    dataset = ds.dataset(table)
     random = make.seeded("expressions", seed)
     for _ in range(12):
         condition = random_filter(random)
         print(condition)
         expected = dataset.to_table(columns=["row", "i"], filter=condition)
-        options: dict[str, Any] = {"columns": ["row", "i"], "filter": condition, "nulls": "mask", "format": "numpy"}
+        options: dict[str, Any] = {
+            "columns": ["row", "i"],
+            "filter": condition,
+            "nulls": "mask",
+            "format": "numpy",
+        }
         loader = ps.Loader(paths, batch_size=int(random.integers(1, 700)), num_workers=seed % 3, **options)
         batches = [{name: values.copy() for name, values in batch.items()} for batch in loader]
         got = make.joined(batches)
@@ -95,7 +105,8 @@ def test_random_filters_keep_the_rows_of_pyarrow_dataset(tmp_path: Path, seed: i
 
 
 def test_row_groups_that_cannot_match_are_not_read(tmp_path: Path) -> None:
-    """Row groups are left out by their statistics, files by their partition values: their bytes are not read."""
+    """Row groups are left out by their statistics, files by their partition values: their bytes are not
+    read."""
     for part in (1, 2):
         (tmp_path / f"part={part}").mkdir()
         table = pa.table({"x": np.arange(100_000), "noise": make.seeded("noise").random(100_000)})
@@ -117,16 +128,18 @@ def test_row_groups_that_cannot_match_are_not_read(tmp_path: Path) -> None:
 def test_nan_does_not_hide_rows_from_a_filter(tmp_path: Path) -> None:
     """Statistics that are blind to NaN leave no row group out that has a match."""
     values = [np.nan, 1.0, np.nan, 2.0, np.nan, np.nan, 5.0, 6.0]
-    pq.write_table(pa.table({"f": values}), tmp_path / "n.parquet", row_group_size=2)
+    table = pa.table({"f": values})
+    pq.write_table(table, tmp_path / "n.parquet", row_group_size=2)
     f = pc.field("f")
     for condition in (f.is_nan(), f != 1.0, ~(f < 3.0), ~(f >= 5.0), f > 1.5, f == 5.0, pc.invert(f == 6.0)):
-        expected = ds.dataset(tmp_path).to_table(filter=condition)["f"].to_numpy()
+        expected = ds.dataset(table).to_table(filter=condition)["f"].to_numpy()
         got = make.joined(ps.Loader(tmp_path, format="numpy", filter=condition)) or {"f": np.empty(0)}
         make.assert_same_bits(got["f"], expected, str(condition))
 
 
 def test_filter_columns_need_not_be_in_columns(tmp_path: Path, tensor_format: str) -> None:
-    """A filter may use columns that are not wanted, of any type, and those under a transform in their own form."""
+    """A filter may use columns that are not wanted, of any type, and those under a transform in their own
+    form."""
     paths, table = write_random(tmp_path, 0)
     condition = (pc.field("s") == "bee") & (pc.field("row") < 2000)
     rows = table.filter(condition)["row"].to_pylist()
@@ -153,8 +166,12 @@ def test_the_number_of_batches_is_not_known_with_a_filter(numbers: str) -> None:
 
 # --- Hive partitions --------------------------------------------------------------------------------------
 
-KEYS = ["year=2023/city=Paris", "year=2024/city=S%C3%A3o%20Paulo", "year=2024/city=__HIVE_DEFAULT_PARTITION__",
-        "year=2025/city=a%2Fb%3Dc"]  # fmt: skip
+KEYS = [
+    "year=2023/city=Paris",
+    "year=2024/city=S%C3%A3o%20Paulo",
+    "year=2024/city=__HIVE_DEFAULT_PARTITION__",
+    "year=2025/city=a%2Fb%3Dc",
+]
 CITIES = ["Paris", "São Paulo", None, "a/b=c"]
 
 
@@ -168,7 +185,8 @@ def hive(tmp_path: Path) -> Path:
 
 
 def test_partitions_become_columns(hive: Path, tensor_format: str) -> None:
-    """key=value folders are columns behind the files': numbers int32, escapes undone, the default partition null."""
+    """key=value folders are columns behind the files': numbers int32, escapes undone, the default partition
+    null."""
     vocabulary = sorted(city for city in CITIES if city)
     chain = ps.ops.lookup(vocabulary) | ps.ops.fill_null(-1)
     loader = ps.Loader(hive, transforms={"city": chain}, batch_size=5, format=tensor_format)
@@ -182,7 +200,7 @@ def test_partitions_become_columns(hive: Path, tensor_format: str) -> None:
     assert len(by_x) == 12
     with pytest.raises(TypeError, match=r"column 'city'.*hash_bucket"):
         ps.Loader(hive, format=tensor_format)
-    with pytest.raises(ValueError, match="column 'city'.*null"):
+    with pytest.raises(ValueError, match=r"column 'city'.*null"):
         list(ps.Loader(hive, transforms={"city": ps.ops.hash_bucket(9)}, format=tensor_format))
 
 
@@ -194,13 +212,14 @@ def test_partitions_become_columns(hive: Path, tensor_format: str) -> None:
         pc.field("city") == "São Paulo",
         pc.field("city") == "a/b=c",
         pc.field("city").is_null(),
-        (pc.field("city") != "Paris") & (pc.field("x") % 2 == 0) if hasattr(pc.Expression, "__mod__") else pc.field("x") > 11,
+        (pc.field("city") != "Paris") & (pc.field("x") > 11),
         (pc.field("year") == 2023) | (pc.field("x") == 31),
     ],
     ids=str,
 )
 def test_partitions_in_filters_are_as_in_pyarrow_dataset(hive: Path, condition: pc.Expression) -> None:
-    """Files are left out by their partition values; the rows that stay are pyarrow.dataset's, in its order."""
+    """Files are left out by their partition values; the rows that stay are pyarrow.dataset's, in its
+    order."""
     expected = ds.dataset(hive, partitioning="hive").to_table(columns=["x", "year"], filter=condition)
     assert expected.num_rows > 0
     for columns in (["x"], ["year", "x"]):
@@ -211,7 +230,8 @@ def test_partitions_in_filters_are_as_in_pyarrow_dataset(hive: Path, condition: 
 
 
 def test_partition_keys_of_other_kinds(tmp_path: Path) -> None:
-    """int64 where int32 is too narrow, string where one value is no number; a key in the path wins over the file."""
+    """int64 where int32 is too narrow, string where one value is no number; a key in the path wins over the
+    file."""
     for key in ("big=5000000000", "big=1"):
         (tmp_path / "wide" / key).mkdir(parents=True)
         pq.write_table(pa.table({"x": [1], "big": [7]}), tmp_path / "wide" / key / "a.parquet")

@@ -29,7 +29,7 @@ BUDGET = 256 << 20
 GROUPS = 12
 SECONDS_PER_FILE = 6
 
-#: Files that pyarrow reads and Penstock refuses by name: the footer's number of rows is not that of its row groups.
+#: Files that pyarrow reads and Penstock refuses: the footer's number of rows is not its row groups'.
 REFUSED = {"repeated_no_annotation.parquet"}
 
 pytestmark = pytest.mark.skipif(
@@ -104,7 +104,11 @@ def check_file(path: str) -> dict[str, Any]:
         make.assert_same_bits(got[name], other[name], name)
     for column in columns if got else []:
         check_column(got, column, expected[column].combine_chunks(), column in transforms)
-    kept = [name for name in columns if name not in transforms and not pa.types.is_decimal256(schema.field(name).type)]
+    kept = [
+        name
+        for name in columns
+        if name not in transforms and not pa.types.is_decimal256(schema.field(name).type)
+    ]
     if kept:
         table = epoch(path, "arrow", kept, {}, True)
         for name in kept if len(expected) else []:
@@ -126,8 +130,13 @@ def check_column(got: dict[str, Any], name: str, array: pa.Array, is_hashed: boo
     else:
         missing = array.is_null().to_numpy(zero_copy_only=False)
         short = pc.less(pc.fill_null(pc.binary_length(array.cast(pa.binary())), 0), 32).to_numpy(False)
-        buckets = [0 if v is None else make.bucket_of(v, 2**40) if ok else -1 for v, ok in zip(array.to_pylist(), short)]  # noqa: B905
-        assert [b for b in buckets if b >= 0] == [g for g, b in zip(got[name].tolist(), buckets, strict=True) if b >= 0]
+        buckets = [
+            0 if v is None else make.bucket_of(v, 2**40) if ok else -1
+            for v, ok in zip(array.to_pylist(), short, strict=True)
+        ]
+        assert [b for b in buckets if b >= 0] == [
+            g for g, b in zip(got[name].tolist(), buckets, strict=True) if b >= 0
+        ]
     assert got.get(f"{name}_mask", missing).tolist() == missing.tolist(), name
 
 
@@ -219,7 +228,8 @@ def complaint(path: str, expected: dict[str, str], answer: dict[str, Any]) -> st
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_every_file_is_read_as_pyarrow_does_or_refused_by_name(child: Child, group: int) -> None:
-    """22: each file gives pyarrow's rows or an error that names it; never a signal, a hang or too much memory."""
+    """22: each file gives pyarrow's rows or an error that names it; never a signal, a hang or too much
+    memory."""
     complaints = {}
     for path, expected in sorted(expectations().items())[group::GROUPS]:
         answer = child.ask(str(FOLDER / path))
