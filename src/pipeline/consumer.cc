@@ -123,7 +123,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       return failure_;
     }
     const bool is_end_unknown = total_rows_ < 0 && (is_planning_ || (!pending_.has_value() && !is_plan_done_));
-    if (open_.empty() && mapping_slots_ == 0 && failed_slot_ == kNever && !is_end_unknown) {
+    if (open_.empty() && mapping_slots_ == 0 && slot_end_ < failed_slot_ && !is_end_unknown) {
       if (is_opening_tried) return KeptBatchesLocked();
       is_opening_tried = true;
       lock.Unlock();

@@ -55,6 +55,8 @@ void BecomeBatchWork() {
 // that len() looks at.
 constexpr int64_t kFilesOpen = 3;
 constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
+// No computation with bytes of slots overflows below it.
+constexpr int64_t kMostBatchBytes = int64_t{1} << 56;
 
 class LoaderImpl : public Loader {
  public:
@@ -152,6 +154,11 @@ arrow::Status LoaderImpl::Init() {
 // What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused
 // here.
 arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
+  if (options_.batch_size > kMostBatchBytes / std::max<int64_t>(1, SlotLayout::BatchBytes(*schema_, 1))) {
+    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
+                                  " is too small for a batch_size of ", options_.batch_size,
+                                  ": no machine has memory for such a batch. Lower batch_size.");
+  }
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   ARROW_ASSIGN_OR_RAISE(const Survey first, Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited,

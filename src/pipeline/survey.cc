@@ -65,7 +65,8 @@ arrow::Result<Survey> Survey::Of(const FileSet& files, const Projection& project
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
   const size_t num_files = std::min(files.files.size(), static_cast<size_t>(most_files));
   for (size_t i = 0; i < num_files; ++i) {
-    if (options.limit && is_counted && survey.rows >= *options.limit) break;
+    // The first is always looked at: it says how columns are decoded.
+    if (i > 0 && options.limit && is_counted && survey.rows >= *options.limit) break;
     ARROW_ASSIGN_OR_RAISE(const auto file,
                           OpenFile::Open(files, i, projection, options.use_direct_decode, ledger, counters));
     if (i == 0) survey.ways = WaysOf(file->read_plan(), projection.outputs.size());

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -51,12 +52,15 @@ Decompressor& ThreadDecompressor() {
   return *decompressor;
 }
 
+using OpenPages = std::function<std::unique_ptr<parquet::PageReader>()>;
+
 /// Pages of a ZSTD column chunk. Parquet's own page reader, told that nothing is compressed, gives them as they are
 /// stored, headers parsed and checksums verified.
 class ZstdPages final : public parquet::PageReader {
  public:
-  ZstdPages(std::unique_ptr<parquet::PageReader> stored, arrow::MemoryPool* pool)
-      : stored_(std::move(stored)), pool_(pool) {}
+  /// \param parquet_pages  opens Parquet's own reader of the same pages.
+  ZstdPages(std::unique_ptr<parquet::PageReader> stored, OpenPages parquet_pages, arrow::MemoryPool* pool)
+      : stored_(std::move(stored)), parquet_pages_(std::move(parquet_pages)), pool_(pool) {}
 
   std::shared_ptr<parquet::Page> NextPage() override {
     const std::shared_ptr<parquet::Page> page = stored_->NextPage();
@@ -78,7 +82,11 @@ class ZstdPages final : public parquet::PageReader {
  private:
   std::shared_ptr<parquet::Page> Unpack(const parquet::DictionaryPage& page) {
     const auto size = FrameContentSize(page.data(), page.size());
-    if (!size) throw parquet::ParquetException("a dictionary page is not one ZSTD frame of known size");
+    if (!size) {
+      // Only the page header knows its size, and only Parquet sees that: it reads the page once more.
+      fallback_ = parquet_pages_();
+      return fallback_->NextPage();
+    }
     return std::make_shared<parquet::DictionaryPage>(Unpacked(page, 0, *size), page.num_values(), page.encoding(),
                                                      page.is_sorted());
   }
@@ -140,6 +148,8 @@ class ZstdPages final : public parquet::PageReader {
   }
 
   const std::unique_ptr<parquet::PageReader> stored_;
+  const OpenPages parquet_pages_;
+  std::unique_ptr<parquet::PageReader> fallback_;  // Owns the dictionary page that it gave.
   arrow::MemoryPool* const pool_;
   std::shared_ptr<arrow::Buffer> unpacked_;
   std::unique_ptr<arrow::util::Codec> codec_;
@@ -155,11 +165,16 @@ std::shared_ptr<parquet::ColumnReader> OpenColumnReader(const ParquetFile& file,
   int64_t start = chunk->data_page_offset();
   if (chunk->has_dictionary_page() && chunk->dictionary_page_offset() > 0)
     start = std::min(start, chunk->dictionary_page_offset());
-  auto stream = properties.GetStream(file.file, start, chunk->total_compressed_size());
-  auto stored = parquet::PageReader::Open(std::move(stream), chunk->num_values(), arrow::Compression::UNCOMPRESSED,
-                                          properties, *descriptor);
-  return parquet::ColumnReader::Make(
-      descriptor, std::make_unique<ZstdPages>(std::move(stored), properties.memory_pool()), properties.memory_pool());
+  const int64_t length = chunk->total_compressed_size();
+  const int64_t num_values = chunk->num_values();
+  const auto open = [=, source = file.file](arrow::Compression::type codec) {
+    parquet::ReaderProperties own = properties;  // GetStream() is not const.
+    return parquet::PageReader::Open(own.GetStream(source, start, length), num_values, codec, own, *descriptor);
+  };
+  auto pages = std::make_unique<ZstdPages>(
+      open(arrow::Compression::UNCOMPRESSED), [open] { return open(arrow::Compression::ZSTD); },
+      properties.memory_pool());
+  return parquet::ColumnReader::Make(descriptor, std::move(pages), properties.memory_pool());
 }
 
 }  // namespace penstock

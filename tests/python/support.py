@@ -115,7 +115,9 @@ def items_done(loader: ps.Loader, stage: str) -> int:
 def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Runs code in an interpreter of its own, where the tests' helpers can be imported and a hang shows its stacks."""
     # Not dump_traceback_later(): its own thread is what a forked child would wait for.
-    guard = "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(8)\n"
+    guard = (
+        "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(8)\n"
+    )
     folder = str(Path(__file__).parent)
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", guard + textwrap.dedent(code), *args],
@@ -150,7 +152,9 @@ class _WatchedFile:
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        place = self._file.seek(offset, whence)
+        time.sleep(0)  # Other threads may run here, as in every file system that locks or logs.
+        return place
 
     def tell(self) -> int:
         return self._file.tell()

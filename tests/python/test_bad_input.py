@@ -289,9 +289,6 @@ except OSError as error:
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="hangs: no slot is opened between the last open one and the failed one"
-)
 def test_an_error_found_ahead_of_the_open_slots_is_raised_in_its_place(tmp_path: Path) -> None:
     """3, 22: an error in a later file, met while slots before it are still to be opened, is raised after
     their rows."""

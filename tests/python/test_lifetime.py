@@ -14,7 +14,16 @@ import penstock as ps
 import pyarrow as pa
 import pytest
 from conftest import loader_threads
-from support import current_bytes, open_files, quiet_loader, run_python, values_of, wait_until, watched_files, write_row_groups
+from support import (
+    current_bytes,
+    open_files,
+    quiet_loader,
+    run_python,
+    values_of,
+    wait_until,
+    watched_files,
+    write_row_groups,
+)
 
 FORMATS = ["torch", "numpy", "arrow"]
 
@@ -51,16 +60,34 @@ ENDS = {
     "os._exit": ("it = iter(make(2000.0)); next(it); os._exit(44)", 44),
     "exit in a function's frame": ("def f():\n    for batch in loader: sys.exit(45)\nf()", 45),
     "views in a cycle": ("kept = [next(iter(loader))]; kept.append(kept); gc.disable(); sys.exit(46)", 46),
-    "kept by a module": ("import json; json.kept = [b for b in loader]; json.it = iter(loader); next(json.it)", 0),
-    "kept by the package": ("ps.kept = (loader, iter(loader)); ps.batch = next(ps.kept[1]); sys.exit(47)", 47),
+    "kept by a module": (
+        "import json; json.kept = [b for b in loader]; json.it = iter(loader); next(json.it)",
+        0,
+    ),
+    "kept by the package": (
+        "ps.kept = (loader, iter(loader)); ps.batch = next(ps.kept[1]); sys.exit(47)",
+        47,
+    ),
     "views outlive the loader": ("kept = list(loader); del loader; gc.collect(); sys.exit(48)", 48),
-    "next() at exit": ("import atexit; it = iter(loader); atexit.register(lambda: next(it)); sys.exit(49)", 49),
+    "next() at exit": (
+        "import atexit; it = iter(loader); atexit.register(lambda: next(it)); sys.exit(49)",
+        49,
+    ),
     "a finalizer that looks at batches": (
         "class F:\n    def __del__(self): assert len(self.batch['x']) == 100\n"
         "f = F(); f.batch = next(iter(loader)); sys.exit(50)",
         50,
     ),
-    "a hundred loaders": ("its = [iter(make()) for _ in range(100)]; kept = [next(i) for i in its]; sys.exit(51)", 51),
+    "a hundred loaders": (
+        "its = [iter(make()) for _ in range(100)]; kept = [next(i) for i in its]; sys.exit(51)",
+        51,
+    ),
+    "a file system in Python that knows the loader": (
+        "from support import watched_files\n"
+        "def before_read(path): assert sys\n"
+        "loader = make(filesystem=watched_files(before_read)); it = iter(loader); kept = next(it); sys.exit(55)",
+        55,
+    ),
     "a thread that is joined at exit": (
         "def f():\n    threading.main_thread().join(); assert sum(len(b['x']) for b in loader) == 2000\n"
         "threading.Thread(target=f).start(); sys.exit(52)",
@@ -80,7 +107,12 @@ ENDS = {
 
 
 # Each end with two workers; those that are about batches with other formats, those that are about threads with none.
-ABOUT_BATCHES = ["views in a cycle", "kept by a module", "views outlive the loader", "a finalizer that looks at batches"]
+ABOUT_BATCHES = [
+    "views in a cycle",
+    "kept by a module",
+    "views outlive the loader",
+    "a finalizer that looks at batches",
+]
 ABOUT_THREADS = ["exit while rows are being made", "next() at exit", "daemon threads in next()"]
 
 
@@ -96,13 +128,17 @@ def test_the_interpreters_end(data: str, end: str, format: str, num_workers: int
     """Clause 21: leaving in mid-epoch keeps the exit code, prints nothing, does not hang, whoever holds batches."""
     skip_without_torch(format)
     code, expected = ENDS[end]
-    done = run_python("\n".join(line[4:] for line in SETUP.splitlines()) + "\n" + code, data, format, str(num_workers))
+    done = run_python(
+        "\n".join(line[4:] for line in SETUP.splitlines()) + "\n" + code, data, format, str(num_workers)
+    )
     assert (done.returncode, done.stdout, done.stderr) == (expected, b"", b"")
 
 
 def test_an_exception_in_the_loop_is_all_that_is_shown(data: str) -> None:
     """Clause 21: an uncaught exception ends the process as without a loader, code 1 and its own traceback."""
-    code = "\n".join(line[4:] for line in SETUP.splitlines()) + "\nfor batch in loader: raise ValueError('mine')"
+    code = (
+        "\n".join(line[4:] for line in SETUP.splitlines()) + "\nfor batch in loader: raise ValueError('mine')"
+    )
     done = run_python(code, data, "numpy", "2")
     assert (done.returncode, done.stdout) == (1, b"")
     lines = done.stderr.decode().splitlines()
@@ -296,7 +332,9 @@ def test_a_stale_iterators_death_does_not_touch_the_new_epoch(data: str) -> None
 def test_each_release_runs_exactly_once(data: str, format: str, backwards: bool) -> None:
     """Clause 24, invariant 2: batches outlive the loader; each one that dies lowers the account once, the last to zero."""
     skip_without_torch(format)
-    loader = quiet_loader(data, batch_size=250, format=format, prefetch_batches=0, memory_budget="8MiB", nulls="mask")
+    loader = quiet_loader(
+        data, batch_size=250, format=format, prefetch_batches=0, memory_budget="8MiB", nulls="mask"
+    )
     kept = list(loader)
     memory = loader.memory  # The ledger lives on with the batches.
     loader.close()
@@ -330,7 +368,9 @@ def test_batches_survive_everything_else(data: str, format: str) -> None:
 
 def test_loaders_and_batches_travel_to_other_processes(data: str) -> None:
     """Clause 24: a pickled loader is a new one of the same configuration, in mid-epoch too; batches pickle as copies."""
-    loader = quiet_loader(data, batch_size=100, format="numpy", num_workers=1, memory_budget="8MiB", limit=1500)
+    loader = quiet_loader(
+        data, batch_size=100, format="numpy", num_workers=1, memory_budget="8MiB", limit=1500
+    )
     iterator = iter(loader)
     batch = next(iterator)
     text = pickle.dumps((loader, batch))
@@ -341,7 +381,10 @@ def test_loaders_and_batches_travel_to_other_processes(data: str) -> None:
         print(repr(loader), batch["x"].sum(), sum(b["x"].sum() for b in loader))
     """
     done = run_python(code, stdin=text)
-    assert (done.stdout.decode().strip(), done.stderr) == (f"{loader!r} {sum(range(100))} {sum(range(1500))}", b"")
+    assert (done.stdout.decode().strip(), done.stderr) == (
+        f"{loader!r} {sum(range(100))} {sum(range(1500))}",
+        b"",
+    )
     assert sum(len(batch["x"]) for batch in iterator) == 1400
     with pytest.raises(TypeError):
         pickle.dumps(iterator)
@@ -357,6 +400,17 @@ def test_loaders_and_batches_travel_to_other_processes(data: str) -> None:
 
 class RefusalError(Exception):
     pass
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_workers_share_a_file_that_was_written_in_python(data: str, direct: bool) -> None:
+    """Invariant 7: many workers read one Python file object, which has one position, and each gets its own bytes."""
+    loader = quiet_loader(
+        data, batch_size=50, num_workers=4, filesystem=watched_files(lambda path: None), _direct_decode=direct
+    )
+    for _ in range(30):
+        for number, batch in enumerate(loader):
+            assert values_of(batch) == values_of(batch, "y") == list(range(50 * number, 50 * number + 50))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
@@ -375,7 +429,11 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
                 raise RefusalError(f"read {calls}")
 
     loader = quiet_loader(
-        data, batch_size=100, num_workers=num_workers, filesystem=watched_files(before_read), _direct_decode=direct
+        data,
+        batch_size=100,
+        num_workers=num_workers,
+        filesystem=watched_files(before_read),
+        _direct_decode=direct,
     )
     idle, files = current_bytes(loader), open_files()
     calls = 0
@@ -391,6 +449,7 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
                 got += values_of(batch)
         batch = None
         assert str(caught.value) == f"read {number}"
+        del caught  # Its traceback shows the file.
         assert got == list(range(len(got)))
         assert len(got) < 2000
         assert list(iterator) == []
@@ -402,7 +461,9 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, StopIteration, OSError(5, "disk")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit, MemoryError, StopIteration, OSError(5, "disk")]
+)
 def test_user_codes_exceptions_keep_their_type(data: str, num_workers: int, error: Any) -> None:
     """Clause 23: whatever Python code on a worker raises arrives as what it is."""
     is_on = False
