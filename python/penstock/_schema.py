@@ -63,7 +63,8 @@ class Schema(Mapping[str, Field]):
     @classmethod
     def _of(cls, loader: _core.Loader) -> Schema:
         fields, arrow_types, source_types = loader.schema()
-        arrow_schema, source_schema = pa.schema(arrow_types), pa.schema(source_types)
+        # Schema.types builds its list anew at each access.
+        types = zip(pa.schema(arrow_types).types, pa.schema(source_types).types, strict=True)
         return cls(
             [
                 Field(
@@ -71,11 +72,13 @@ class Schema(Mapping[str, Field]):
                     dtype=dtype,
                     shape=shape,
                     has_mask=has_mask,
-                    arrow_type=arrow_schema.types[i],
-                    source_type=source_schema.types[i],
+                    arrow_type=arrow_type,
+                    source_type=source_type,
                     vocabulary=None if vocabulary is None else pa.array(vocabulary),
                 )
-                for i, (name, dtype, shape, has_mask, vocabulary) in enumerate(fields)
+                for (name, dtype, shape, has_mask, vocabulary), (arrow_type, source_type) in zip(
+                    fields, types, strict=True
+                )
             ]
         )
 
