@@ -24,7 +24,8 @@ class GilRelease {
 /// it.
 bool IsMainThread();
 
-/// Says that the interpreter is about to end.
+/// Says that the interpreter is about to end, and lets those threads have the GIL that were asking for it already.
+/// Needs the GIL.
 void EndOfPython();
 
 }  // namespace penstock::python

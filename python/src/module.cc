@@ -29,6 +29,8 @@ void BindSizes(nb::module_& m) {
 }  // namespace penstock::python
 
 NB_MODULE(_core, m) {
+  // At the end of a process whose daemon threads hold loaders, objects are left: nobody wants to read about it then.
+  nanobind::set_leak_warnings(false);
   namespace py = penstock::python;
   py::Check(arrow::compute::Initialize());
   m.doc() = "The native part of penstock. Not public: use the names in `penstock`.";

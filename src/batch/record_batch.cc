@@ -64,7 +64,8 @@ std::shared_ptr<arrow::ArrayData> ColumnData(const Field& field, const Batch::Co
     element_type = element_type->field(0)->type();
   }
   auto data = FlatElements(field, column, rows * field.items(), element_type, hold);
-  if (field.vocabulary != nullptr) data->dictionary = field.vocabulary->data();
+  // The positions that a lookup gives have a vocabulary too, but are numbers.
+  if (element_type->id() == arrow::Type::DICTIONARY) data->dictionary = field.vocabulary->data();
   int64_t length = rows;
   std::vector<int64_t> lengths;
   for (int64_t extent : field.shape) {

@@ -189,12 +189,7 @@ arrow::Status Scheduler::WorkOnce() {
   Task task;
   Doomed doomed;
   if (!TakeLocked(&task, &doomed)) return KeptBatchesLocked();
-  if (!doomed.empty()) {
-    mu_.Unlock();
-    doomed = {};
-    mu_.Lock();
-  }
-  RunTask(task);
+  RunTask(task, std::move(doomed));
   return arrow::Status::OK();
 }
 

@@ -38,7 +38,8 @@ int64_t VocabularyBytes(const Projection& projection) {
   int64_t bytes = 0;
   for (const OutputColumn& output : projection.outputs) {
     const Field& field = output.converter->field();
-    if (field.vocabulary != nullptr) bytes += arrow::util::TotalBufferSize(*field.vocabulary);
+    if (field.vocabulary == nullptr || field.source_type->id() != arrow::Type::DICTIONARY) continue;
+    bytes += arrow::util::TotalBufferSize(*field.vocabulary);
   }
   return bytes;
 }

@@ -26,15 +26,10 @@ void Scheduler::RunWorker() {
     Task task;
     Doomed doomed;
     const bool is_taken = TakeLocked(&task, &doomed);
-    if (!doomed.empty()) {
-      lock.Unlock();
-      doomed = {};
-      lock.Lock();
-    }
     if (is_taken) {
       // A chain: who takes work and sees more wakes one colleague, so that the consumer never has to wake them all.
       if (idle_workers_ > 0 && (HasMorselLocked() || HasPieceLocked())) work_.NotifyOne();
-      RunTask(task);
+      RunTask(task, std::move(doomed));
       continue;
     }
     const Lack lack = LackLocked();
@@ -48,9 +43,10 @@ void Scheduler::RunWorker() {
   }
 }
 
-void Scheduler::RunTask(const Task& task) {
+void Scheduler::RunTask(const Task& task, Doomed made_room) {
   ++running_tasks_;
   mu_.Unlock();
+  made_room = {};
 
   const int64_t began_ns = NowNs();
   const int64_t read_ns = IoCounters::ThreadBusyNs();
@@ -70,16 +66,17 @@ void Scheduler::RunTask(const Task& task) {
   mu_.Lock();
   Doomed doomed;
   FinishLocked(task, std::move(outcome), &doomed);
-  --running_tasks_;
+  if (!doomed.empty()) {
+    const int dying_chunks = static_cast<int>(doomed.chunks.size());
+    dying_chunks_ += dying_chunks;
+    mu_.Unlock();
+    doomed = {};
+    mu_.Lock();
+    dying_chunks_ -= dying_chunks;
+    ++num_freed_;
+  }
+  --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.
   if (failed_slot_ != kNever) ready_.NotifyOne();
-  if (doomed.empty()) return;
-  const int dying_chunks = static_cast<int>(doomed.chunks.size());
-  dying_chunks_ += dying_chunks;
-  mu_.Unlock();
-  doomed = {};
-  mu_.Lock();
-  dying_chunks_ -= dying_chunks;
-  ++num_freed_;
 }
 
 void Scheduler::Stop() {

@@ -176,8 +176,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
   arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
-  /// Runs a task that was taken, with the mutex released meanwhile.
-  void RunTask(const Task& task) PENSTOCK_REQUIRES(mu_);
+  /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
+  void RunTask(const Task& task, Doomed made_room) PENSTOCK_REQUIRES(mu_);
   void WakeOneLocked() PENSTOCK_REQUIRES(mu_);
 
   const EpochPlan plan_;

@@ -42,9 +42,13 @@ class CountingFile : public arrow::io::RandomAccessFile {
 
  public:
   CountingFile(std::shared_ptr<arrow::io::RandomAccessFile> file, const FileEntry& entry, IoCounters* counters)
-      : file_(std::move(file)), entry_(entry), counters_(counters) {
+      : file_(std::move(file)), entry_(entry), size_bytes_(file_->GetSize().ValueOr(-1)), counters_(counters) {
     const auto* local = dynamic_cast<const arrow::io::ReadableFile*>(file_.get());
     if (local != nullptr) descriptor_ = local->file_descriptor();
+  }
+
+  ~CountingFile() override {
+    if (!file_->closed()) arrow::Status ignored = file_->Close();  // A Python file does not do so by itself.
   }
 
   arrow::Status Close() override { return file_->Close(); }
@@ -52,7 +56,9 @@ class CountingFile : public arrow::io::RandomAccessFile {
   bool closed() const override { return file_->closed(); }
   arrow::Result<int64_t> Tell() const override { return file_->Tell(); }
   arrow::Status Seek(int64_t position) override { return file_->Seek(position); }
-  arrow::Result<int64_t> GetSize() override { return file_->GetSize(); }
+  // Asked for once, before workers share the file: a Python file seeks to its end and back to tell, which would come
+  // between the seek and the read of another thread.
+  arrow::Result<int64_t> GetSize() override { return size_bytes_; }
   bool supports_zero_copy() const override { return file_->supports_zero_copy(); }
   const arrow::io::IOContext& io_context() const override { return file_->io_context(); }
   arrow::Status WillNeed(const std::vector<arrow::io::ReadRange>& ranges) override { return file_->WillNeed(ranges); }
@@ -80,6 +86,7 @@ class CountingFile : public arrow::io::RandomAccessFile {
  private:
   const std::shared_ptr<arrow::io::RandomAccessFile> file_;
   const FileEntry entry_;
+  const int64_t size_bytes_;
   IoCounters* const counters_;
   int descriptor_ = -1;  ///< -1: no local file.
 };

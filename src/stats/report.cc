@@ -91,8 +91,8 @@ std::string Explanation::ToString() const {
   text += Line("workers", Count(num_workers));
   text += Line("columns", "type            from            bytes/row  way");
   for (const Column& column : columns) {
-    text += Format("  %-16s%-16s%-16s%-11lld%s\n", column.name.c_str(), column.type.c_str(), column.source_type.c_str(),
-                   static_cast<long long>(column.row_bytes), column.path.c_str());
+    text += Format("  %-15s %-15s %-15s %-10lld %s\n", column.name.c_str(), column.type.c_str(),
+                   column.source_type.c_str(), static_cast<long long>(column.row_bytes), column.path.c_str());
   }
   text.pop_back();
   return text;

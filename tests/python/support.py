@@ -1,7 +1,9 @@
-"""Helpers of the tests that run whole loaders: files of odd shapes, what is held, file systems written in Python."""
+"""Helpers of the tests that run whole loaders: files of odd shapes, what is held, file systems written in
+Python."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-try:  # Here, where no watchdog counts the seconds that it takes.
+with contextlib.suppress(ImportError):  # Here, where no watchdog counts the seconds that it takes.
     import torch  # noqa: F401
-except ImportError:
-    pass
 
 #: What is a sum or a limit in loader.memory(), not an account.
 NO_ACCOUNT = ("total", "budget_bytes", "over_budget_bytes")
@@ -50,6 +50,11 @@ def values_of(batch: Any, column: str = "x") -> list[Any]:
     """One column of a batch in any format."""
     values = batch[column]
     return list(values.to_pylist() if isinstance(values, pa.Array) else values.tolist())
+
+
+def rows_of(batches: Iterable[Any], column: str = "x") -> list[Any]:
+    """One column of many batches."""
+    return [value for batch in batches for value in values_of(batch, column)]
 
 
 # --- What is held -----------------------------------------------------------------------------------------
@@ -113,7 +118,8 @@ def items_done(loader: ps.Loader, stage: str) -> int:
 
 
 def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Runs code in an interpreter of its own, where the tests' helpers can be imported and a hang shows its stacks."""
+    """Runs code in an interpreter of its own, where the tests' helpers can be imported and a hang shows its
+    stacks."""
     # Not dump_traceback_later(): its own thread is what a forked child would wait for.
     guard = (
         "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(8)\n"

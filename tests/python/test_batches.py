@@ -1,4 +1,5 @@
-"""Clauses 8 to 10 of the checklist, invariant 7: which rows come out, in batches of which size, in which order."""
+"""Clauses 8 to 10 of the checklist, invariant 7: which rows come out, in batches of which size, in which
+order."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from support import (
     current_bytes,
     items_done,
     quiet_loader,
+    rows_of,
     values_of,
     wait_until,
     write_row_groups,
@@ -67,7 +69,8 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 def test_full_batches_and_one_leftover(tmp_path: Path, shape: list[list[int]], num_workers: int) -> None:
-    """Clause 8: batches are full but for the last, whatever the files look like, larger or smaller than they are."""
+    """Clause 8: batches are full but for the last, whatever the files look like, larger or smaller than
+    they are."""
     rows = write_files(tmp_path, shape)
     for batch_size in [1, 7, 8, 10_000, 1 << 40] if rows < 1000 else [4096, 150_000, 1 << 40]:
         for drop_last in [False, True]:
@@ -90,7 +93,8 @@ def test_the_formats_agree(tmp_path: Path, shape: list[list[int]]) -> None:
 
 
 def test_a_batch_size_that_no_memory_can_hold_is_refused(numbers: str) -> None:
-    """Clauses 8, 16: a batch larger than the budget is an error at construction that gives the number, not a crash."""
+    """Clauses 8, 16: a batch larger than the budget is an error at construction that gives the number, not
+    a crash."""
     for batch_size in [1 << 30, 1 << 50, 1 << 59, 1 << 61, 2**63 - 1]:
         with pytest.raises(ValueError, match="memory_budget"):
             quiet_loader(numbers, batch_size=batch_size)
@@ -123,7 +127,7 @@ def test_limit_cuts_the_epoch_exactly(tmp_path: Path, filtered: bool, num_worker
     wanted = list(range(4 if filtered else 0, 23))
     for limit in [0, 1, 4, 5, 6, 10, 11, 20, 23, 24, 1000]:
         loader = quiet_loader(tmp_path, batch_size=4, limit=limit, filter=where, num_workers=num_workers)
-        assert sum(batches_of(loader), []) == wanted[:limit]
+        assert list(itertools.chain.from_iterable(batches_of(loader))) == wanted[:limit]
         if not filtered:
             assert len(loader) == -(-min(limit, 23) // 4)
 
@@ -131,7 +135,8 @@ def test_limit_cuts_the_epoch_exactly(tmp_path: Path, filtered: bool, num_worker
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("direct", [True, False])
 def test_filters_keep_batches_full(tmp_path: Path, num_workers: int, direct: bool) -> None:
-    """Clause 8: rows that a filter drops leave no gap, also where whole row groups and files have no row left."""
+    """Clause 8: rows that a filter drops leave no gap, also where whole row groups and files have no row
+    left."""
     rows = write_files(tmp_path, [[10] * 5, [], [100], [1] * 20, [30]])
     for low, high in [(0, rows), (5, 6), (15, 45), (49, 151), (rows, rows + 1), (rows - 1, rows)]:
         loader = quiet_loader(
@@ -168,9 +173,22 @@ def test_columns_of_nulls(write_parquet: Any, direct: bool) -> None:
     options: dict[str, Any] = {"batch_size": 64, "_direct_decode": direct}
     with pytest.raises(ValueError, match=r"row group 0, column 'x': row 0 is null"):
         list(quiet_loader(path, **options))
-    assert sum((values_of(b) for b in quiet_loader(path, nulls={"x": -5}, **options)), []) == [-5] * 300
+    assert rows_of(quiet_loader(path, nulls={"x": -5}, **options)) == [-5] * 300
     assert all(batch["x_mask"].all() for batch in quiet_loader(path, nulls="mask", **options))
-    assert sum((values_of(b) for b in quiet_loader(path, format="arrow", **options)), []) == [None] * 300
+    assert rows_of(quiet_loader(path, format="arrow", **options)) == [None] * 300
+
+
+def test_looked_up_text_in_each_format(write_parquet: Any, tensor_format: str) -> None:
+    """Clause 11: a lookup gives positions as int64 in tensors and in Arrow batches, nulls by the rule for
+    nulls."""
+    path = write_parquet({"s": ["b", None, "a", "b"]}, use_dictionary=False)
+    lookup = {"s": ps.ops.lookup(["a", "b"])}
+    (batch,) = quiet_loader(path, transforms=lookup, nulls={"s": 7}, format=tensor_format)
+    assert values_of(batch, "s") == [1, 7, 0, 1]
+    loader = quiet_loader(path, transforms=lookup, format="arrow")
+    (batch,) = loader
+    assert batch.schema.types == [pa.int64()] == [loader.schema["s"].arrow_type]
+    assert values_of(batch, "s") == [1, None, 0, 1]
 
 
 # --- Order ------------------------------------------------------------------------------------------------
@@ -178,7 +196,8 @@ def test_columns_of_nulls(write_parquet: Any, direct: bool) -> None:
 
 @pytest.mark.parametrize("first_seed", range(0, 100, 10))
 def test_random_latencies_neither_deadlock_nor_reorder(tmp_path: Path, first_seed: int) -> None:
-    """Clause 9: over 100 seeds of latencies order is kept, or the same rows come in full batches without it."""
+    """Clause 9: over 100 seeds of latencies order is kept, or the same rows come in full batches without
+    it."""
     for seed in range(first_seed, first_seed + 10):
         chance = random.Random(seed)
         folder = tmp_path / str(seed)
@@ -210,7 +229,8 @@ def test_random_latencies_neither_deadlock_nor_reorder(tmp_path: Path, first_see
 
 
 def test_out_of_order_delivers_what_is_complete(tmp_path: Path) -> None:
-    """Clause 9: with in_order=False a slow row does not hold up the batches behind it, with in_order=True it does."""
+    """Clause 9: with in_order=False a slow row does not hold up the batches behind it, with in_order=True
+    it does."""
     rows = write_files(tmp_path, [[200]])
     # The times are keyed by row: some batches are dear, most are nearly free.
     spin = ps.testing.spin(mean_us=20, sigma=0, heavy_every=40, heavy_factor=2000, is_sleep=True)
@@ -228,7 +248,8 @@ def test_out_of_order_delivers_what_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4, 8])
 def test_order_is_a_function_of_the_data(tmp_path: Path, num_workers: int) -> None:
-    """Clause 9, invariant 7: worker count, prefetch, budget and way of decoding do not change a single batch."""
+    """Clause 9, invariant 7: worker count, prefetch, budget and way of decoding do not change a single
+    batch."""
     rows = write_files(tmp_path, [[50_000, 3, 20_000], [11_111]])
     expected = expected_batches(rows, 777)
     for prefetch, budget, direct in [
@@ -290,16 +311,21 @@ def test_prefetch_is_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_one_loader_in_two_loops(tmp_path: Path) -> None:
-    """Clause 10: a nested loop over the same loader closes the outer one, which says so instead of mixing rows."""
+    """Clause 10: a nested loop over the same loader closes the outer one, which says so instead of mixing
+    rows."""
     write_files(tmp_path, [[100]])
     loader = quiet_loader(tmp_path, batch_size=10)
     outer = []
-    with pytest.raises(RuntimeError, match="closed when its loader started the next epoch"):
+
+    def nested() -> None:
         for batch in loader:
             outer.append(values_of(batch))
-            assert sum(batches_of(loader), []) == list(range(100))
+            assert rows_of(loader) == list(range(100))
+
+    with pytest.raises(RuntimeError, match="closed when its loader started the next epoch"):
+        nested()
     assert outer == [list(range(10))]
-    assert sum(batches_of(loader), []) == list(range(100))
+    assert list(itertools.chain.from_iterable(batches_of(loader))) == list(range(100))
 
 
 def test_batches_are_yours_to_write_to(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def assert_adds_up(values: dict[str, Any], most_worker_s: float) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("direct", [True, False])
 def test_attribution_adds_up(tmp_path: Path, num_workers: int, direct: bool) -> None:
-    """Clause 25: busy and waiting times are the workers' lives, never more than the clock allows; counts are exact."""
+    """Clause 25: busy and waiting times are the workers' lives, never more than the clock allows; counts
+    are exact."""
     sizes = [5000] * 10
     path = write_numbers(tmp_path, sizes, columns=3)
     loader = quiet_loader(path, batch_size=500, num_workers=num_workers, _direct_decode=direct)
@@ -84,7 +85,8 @@ def test_attribution_adds_up(tmp_path: Path, num_workers: int, direct: bool) -> 
 
 
 def test_the_time_of_rows_that_sleep_is_transform(tmp_path: Path) -> None:
-    """Clause 25: 400 rows of 500 microseconds are 0.2 s of transform, whoever does them, and in no other stage."""
+    """Clause 25: 400 rows of 500 microseconds are 0.2 s of transform, whoever does them, and in no other
+    stage."""
     path = write_numbers(tmp_path, [400])
     for num_workers in [0, 1, 4]:
         spin = {"x": ps.testing.spin(500, 0, is_sleep=True)}
@@ -155,7 +157,7 @@ def test_stats_may_be_asked_for_at_any_time(tmp_path: Path) -> None:
 
 
 def test_early_breaks_are_counted_as_what_they_were(tmp_path: Path) -> None:
-    """Clause 25: batches that nobody took are not counted as delivered, and time between epochs is no step."""
+    """Clause 25: batches that nobody took are not counted as delivered, time between epochs is no step."""
     loader = quiet_loader(write_numbers(tmp_path, [1000]), batch_size=10)
     for _ in range(5):
         next(iter(loader))
@@ -228,7 +230,8 @@ def test_a_tight_budget_is_named(tmp_path: Path, num_workers: int) -> None:
 
 
 def test_rows_that_last_too_long_for_the_slots_are_named(tmp_path: Path) -> None:
-    """Clause 25: with no batches ahead, one row in a hundred that takes 100 times as long keeps all workers idle."""
+    """Clause 25: with no batches ahead, one row in a hundred that takes 100 times as long keeps all workers
+    idle."""
     spin = {"x": ps.testing.spin(20, 0, heavy_every=100, heavy_factor=1000, is_sleep=True)}
     path = write_numbers(tmp_path, [2000])
     loader = quiet_loader(path, batch_size=50, num_workers=8, prefetch_batches=0, transforms=spin)
