@@ -9,6 +9,7 @@ from . import Engine, NotAvailableError
 
 try:
     import penstock
+    import torch  # noqa: F401 - or the first batch would pay for it.
 except ImportError as error:
     raise NotAvailableError(f"penstock cannot be imported (bench/run installs it): {error}") from error
 if not hasattr(penstock, "Loader"):
