@@ -65,7 +65,7 @@ SHAPES = {
     "wide-int": Shape("100 int64", ints(100), 100_000, 4096, row_group_rows=1 << 14),
     "wide-float": Shape("500 float32", floats(500), 50_000, 1024, row_group_rows=1 << 13),
     "decimal": Shape("2 decimal(15,2)", decimals, 2_000_000, 8192),
-    "nullable": Shape("6 int64, 30 % null", nullable, 1_000_000, 8192, nulls=0),
+    "nullable": Shape("6 int64, 30 % null", nullable, 1_000_000, 8192, nulls={f"n{c}": 0 for c in range(6)}),
     "string-hashed": Shape("string hashed, float64", strings, 1_000_000, 8192, hashed=("user",)),
     "small-batch": Shape("4 int64, batch 16", ints(4), 400_000, 16),
     "large-batch": Shape("4 int64, batch 1 M", ints(4), 6_000_000, 1_000_000),

@@ -67,12 +67,11 @@ void Scheduler::RunTask(const Task& task, Doomed made_room) {
   Doomed doomed;
   FinishLocked(task, std::move(outcome), &doomed);
   if (!doomed.empty()) {
-    const int dying_chunks = static_cast<int>(doomed.chunks.size());
-    dying_chunks_ += dying_chunks;
+    ++freeing_tasks_;
     mu_.Unlock();
     doomed = {};
     mu_.Lock();
-    dying_chunks_ -= dying_chunks;
+    --freeing_tasks_;
     ++num_freed_;
   }
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.

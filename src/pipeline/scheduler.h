@@ -193,7 +193,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   int idle_for_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Counts what gave memory back; the starved look at it.
-  int dying_chunks_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Done, but their memory is not yet given back.
+  int freeing_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Done, but with memory still to give back.
 
   // The plan.
   PlanCursor cursor_;  // Belongs to the plan task in flight.

@@ -30,8 +30,8 @@ bool Scheduler::TakePlanLocked(Task* task) {
 bool Scheduler::AdmitLocked() {
   is_admission_refused_ = false;
   if (!pending_.has_value() || failed_slot_ != kNever) return false;
-  if (dying_chunks_ > 0)
-    return false;  // Whoever frees it comes by here next: the peak must not depend on who is quicker.
+  // Whoever gives memory back comes by here next: the peak must not depend on who is quicker.
+  if (freeing_tasks_ > 0) return false;
   if (plan_.is_counted()) {
     if (SlotOf(frontier_row_) >= SlotEndLocked() || chunks_.size() >= kMaxOpenChunks) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
