@@ -176,8 +176,8 @@ bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bo
   }
   is_consumer_waiting_ = false;
   if (!is_timeout) return true;
-  const bool is_something_new = DeliverableLocked() >= 0 || IsEndLocked() || failed_slot_ != kNever || is_stopping_;
-  if (is_something_new) return true;
+  // A failure further on is nothing new: to come back at once for it would be to spin until this slot is complete.
+  if (DeliverableLocked() >= 0 || IsEndLocked() || is_stopping_) return true;
   if (is_deadline) return false;
   *wants_slot = GrowLocked();
   *waits_since_ns += slot_period_ns_ + kLeastGrowStepNs;  // The next one after as long as one slot takes to fill.

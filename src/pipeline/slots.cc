@@ -71,7 +71,7 @@ int64_t Scheduler::GrowAfterNsLocked() const {
 // One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to
 // decoding.
 bool Scheduler::GrowLocked() {
-  if (idle_for_slot_ == 0 || is_stopping_) return false;
+  if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
   if (plan_.ledger->FreeBytes(Account::kSlots) - plan_.layout->bytes() < plan_.ledger->budget_bytes() / 4) return false;
   ++most_slots_;
