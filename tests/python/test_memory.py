@@ -186,20 +186,38 @@ def test_the_ledger_can_be_read_while_others_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["one huge row group", "many row groups", "strings hashed", "filter"])
 def test_ten_epochs_do_not_grow(tmp_path: Path, kind: str) -> None:
-    """Clause 17: neither the ledger nor the process grows from epoch to epoch."""
-    path, options, rows = write_kind(kind, tmp_path)
-    loader = quiet_loader(path, num_workers=2, memory_budget="64MiB", **options)
-    idle = current_bytes(loader)
-    assert set(idle) == {"metadata"}
-    for _ in range(3):  # Until the allocators have what they want.
-        rows_of_epoch(loader)
-    before = rss_bytes()
-    for _ in range(10):
-        assert rows_of_epoch(loader) == rows
-        assert current_bytes(loader) == idle
-        wait_until(lambda: loader_threads() == [])
-    assert rss_bytes() - before < 12 * MIB
-    assert_all_given_back(loader)
+    """Clause 17: neither the ledger nor the process grows from epoch to epoch.
+
+    In a process of its own, since what other tests left behind moves about. An allocator may take a while to
+    have what it wants; what leaks grows in every round.
+    """
+    write_kind(kind, tmp_path)
+    done = run_python(
+        """
+        import sys
+        from pathlib import Path
+        from conftest import loader_threads
+        from support import current_bytes, quiet_loader, rss_bytes, wait_until
+        from test_memory import MIB, assert_all_given_back, rows_of_epoch, write_kind
+        path, options, rows = write_kind(sys.argv[1], Path(sys.argv[2]))
+        loader = quiet_loader(path, num_workers=2, memory_budget="64MiB", **options)
+        idle = current_bytes(loader)
+        assert set(idle) == {"metadata"}
+        grown = []
+        while not grown or (grown[-1] >= MIB and len(grown) < 6):
+            before = rss_bytes()
+            for _ in range(10):
+                assert rows_of_epoch(loader) == rows
+                assert current_bytes(loader) == idle
+                wait_until(lambda: loader_threads() == [])
+            grown.append(rss_bytes() - before)
+        assert grown[-1] < MIB, grown
+        assert_all_given_back(loader)
+        """,
+        kind,
+        str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize(("num_workers", "taken"), [(1, 0), (2, 0), (2, 1), (2, 3), (4, 1)])
