@@ -20,7 +20,6 @@ from support import (
     current_bytes,
     open_files,
     quiet_loader,
-    rss_bytes,
     run_python,
     values_of,
     wait_until,
