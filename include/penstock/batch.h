@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "penstock/schema.h"
 
@@ -21,6 +22,9 @@ class Batch {
     uint8_t* values =
         nullptr;  ///< num_rows * field.row_bytes() bytes, row-major, aligned to the element's width. Yours to write to.
     uint8_t* mask = nullptr;  ///< num_rows * field.items() bytes, 1 = missing; null: the field has no mask.
+    /// Columns of varying size have these instead: see Field::varying.
+    std::vector<uint8_t*> strands;  ///< VaryingColumn::View().
+    std::vector<int64_t> counts;    ///< Elements per domain behind the rows.
   };
 
   Batch() = default;

@@ -11,6 +11,8 @@
 
 namespace penstock {
 
+class VaryingColumn;
+
 /// One column of the batches that a loader gives.
 struct Field {
   std::string name;
@@ -20,6 +22,9 @@ struct Field {
   std::shared_ptr<arrow::DataType> source_type;  ///< In the files.
   std::shared_ptr<arrow::DataType> arrow_type;   ///< Of the column in format "arrow".
   std::shared_ptr<arrow::Array> vocabulary;      ///< What codes stand for; null where there is none.
+  /// Set where rows vary in size (strings, lists, structs of them): how they lie in a slot. Then dtype, shape, has_mask
+  /// and what follows from them say nothing about the slot.
+  std::shared_ptr<const VaryingColumn> varying;
 
   /// Elements in one row, >= 1 (0 for a fixed-size list of length 0).
   int64_t items() const {

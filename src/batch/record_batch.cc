@@ -1,40 +1,15 @@
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
 #include <arrow/array/util.h>
-#include <arrow/buffer.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include "batch/slot_buffer.h"
+#include "batch/varying_column.h"
 #include "penstock/batch.h"
 
 namespace penstock {
 namespace {
-
-/// A view of slot memory that keeps the slot.
-class SlotBuffer : public arrow::Buffer {
- public:
-  SlotBuffer(const uint8_t* data, int64_t bytes, std::shared_ptr<void> hold)
-      : Buffer(data, bytes), hold_(std::move(hold)) {}
-
- private:
-  std::shared_ptr<void> hold_;
-};
-
-/// Packs `length` bytes of 0 and 1 into bits at the front of the same memory; `flip` is xor-ed to each. Returns the
-/// number of ones.
-int64_t PackBitsInPlace(uint8_t* bytes, int64_t length, uint8_t flip) {
-  int64_t ones = 0;
-  for (int64_t begin = 0; begin < length; begin += 8) {
-    uint8_t packed = 0;
-    for (int64_t bit = 0; bit < 8 && begin + bit < length; ++bit) {
-      const auto one = static_cast<uint8_t>(bytes[begin + bit] ^ flip);
-      packed = static_cast<uint8_t>(packed | (one << bit));
-      ones += one;
-    }
-    bytes[begin / 8] = packed;
-  }
-  return ones;
-}
 
 /// The elements of a column as one flat array of `type`.
 std::shared_ptr<arrow::ArrayData> FlatElements(const Field& field, const Batch::Column& column, int64_t elements,
@@ -87,7 +62,13 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> Batch::ToRecordBatch() const 
     const Field& field = (*schema_)[i];
     if (field.arrow_type == nullptr) return arrow::Status::Invalid("column '", field.name, "' has no Arrow type");
     fields.push_back(arrow::field(field.name, field.arrow_type, field.has_mask));
-    columns.push_back(ColumnData(field, columns_[i], num_rows_, hold_));
+    if (field.varying == nullptr) {
+      columns.push_back(ColumnData(field, columns_[i], num_rows_, hold_));
+    } else {
+      ARROW_ASSIGN_OR_RAISE(const auto array, field.varying->Array(columns_[i].strands.data(), num_rows_,
+                                                                   columns_[i].counts.data(), hold_));
+      columns.push_back(array->data());
+    }
   }
   return arrow::RecordBatch::Make(arrow::schema(std::move(fields)), num_rows_, std::move(columns));
 }
