@@ -6,7 +6,7 @@ namespace penstock {
 
 std::shared_ptr<ReservedPool> ReservedPool::TryMake(std::shared_ptr<Ledger> ledger, int64_t promise_bytes,
                                                     Account account) {
-  if (!ledger->TryAdd(account, promise_bytes)) return nullptr;
+  if (promise_bytes > 0 && !ledger->TryAdd(account, promise_bytes)) return nullptr;
   return std::shared_ptr<ReservedPool>(new ReservedPool(std::move(ledger), promise_bytes, account));
 }
 

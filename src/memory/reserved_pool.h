@@ -19,7 +19,7 @@ namespace penstock {
 /// Blocking:  none.
 class ReservedPool : public arrow::MemoryPool {
  public:
-  /// Takes `promise_bytes` from the ledger; null where they do not fit.
+  /// Takes `promise_bytes` from the ledger; null where they do not fit (none always do).
   static std::shared_ptr<ReservedPool> TryMake(std::shared_ptr<Ledger> ledger, int64_t promise_bytes,
                                                Account account = Account::kDecode);
   ~ReservedPool() override;

@@ -75,7 +75,9 @@ void Scheduler::HandOverLocked(int64_t index) {
   hand_.base = found->second.memory.data();
   hand_.num_rows = SlotRowsLocked(index);
   const int64_t batch_rows = plan_.layout->batch_rows();
-  hand_.num_batches = plan_.drop_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
+  // Rows that a failure cut off from their batch are not given.
+  const bool drops_last = plan_.drop_last || !plan_failure_.ok();
+  hand_.num_batches = drops_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
   hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(found->second.memory));
   open_.erase(found);
   ++user_slots_;
@@ -110,7 +112,10 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
   int64_t waits_since_ns = 0;
   while (true) {
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
-    if (IsEndLocked()) return false;
+    if (IsEndLocked()) {
+      ARROW_RETURN_NOT_OK(plan_failure_);
+      return false;
+    }
     const int64_t index = DeliverableLocked();
     if (index >= 0 && index < failed_slot_) {
       HandOverLocked(index);
@@ -122,7 +127,8 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
         (plan_.in_order ? failed_slot_ <= next_slot_ : running_tasks_ == 0 && !HasMorselLocked())) {
       return failure_;
     }
-    const bool is_end_unknown = total_rows_ < 0 && (is_planning_ || (!pending_.has_value() && !is_plan_done_));
+    const bool is_end_unknown = total_rows_ < 0 && frontier_row_ <= slot_end_ * plan_.layout->rows() &&
+                                (is_planning_ || (!pending_.has_value() && !is_plan_done_));
     if (open_.empty() && mapping_slots_ == 0 && slot_end_ < failed_slot_ && !is_end_unknown) {
       if (is_opening_tried) return KeptBatchesLocked();
       is_opening_tried = true;

@@ -34,20 +34,13 @@ void Scheduler::FinishPlanLocked(Outcome outcome) {
     plan_starved_at_ = num_freed_;  // Row groups that are open hold other footers: again when one is done.
     return;
   }
-  if (!outcome.status.ok()) {
-    is_plan_done_ = true;
-    if (plan_.is_counted() || placing_sequence_ == next_sequence_) {
-      FailLocked(SlotOf(frontier_row_), std::move(outcome.status));
-    } else {
-      plan_failure_ = std::move(outcome.status);  // Its place is after the chunks that are open.
-    }
-    return;
-  }
   if (outcome.spec) {
     pending_ = std::move(outcome.spec);
     pending_sizing_ = outcome.sizing;
     return;
   }
+  // A failure stands at the end of the rows that came before it.
+  if (total_rows_ < 0) plan_failure_ = std::move(outcome.status);
   is_plan_done_ = true;
   if (plan_.is_counted() || placing_sequence_ == next_sequence_) SetTotalLocked(frontier_row_);
 }
@@ -103,11 +96,7 @@ void Scheduler::PlaceBlocksLocked(Doomed* doomed) {
     if (found == chunks_.end()) {
       if (!is_plan_done_ || pending_.has_value()) return;
       if (placing_sequence_ < next_sequence_) return;
-      if (plan_failure_.ok()) {
-        SetTotalLocked(frontier_row_);
-      } else {
-        FailLocked(SlotOf(frontier_row_), plan_failure_);
-      }
+      SetTotalLocked(frontier_row_);
       return;
     }
     Chunk& chunk = *found->second;
@@ -141,8 +130,8 @@ void Scheduler::AddBlockLaneLocked(Chunk* chunk, std::shared_ptr<const Block> bl
   lane->kind = Lane::Kind::kBlock;
   lane->chunk = chunk;
   lane->number = next_lane_number_++;
-  lane->outputs = chunk->spec.file->read_plan().through_arrow;
-  if (!plan_.is_counted()) lane->constants = chunk->spec.file->read_plan().constant;
+  lane->outputs = chunk->spec.input->read_plan().through_arrow;
+  if (!plan_.is_counted()) lane->constants = chunk->spec.input->read_plan().constant;
   lane->begin_row = lane->next_row = begin_row;
   lane->end_row = begin_row + rows;
   lane->block = std::move(block);
@@ -206,7 +195,7 @@ void Scheduler::SetTotalLocked(int64_t rows) {
 arrow::Status Scheduler::Refused(const arrow::Status& status, const Chunk& chunk) const {
   const int64_t missing = std::max<int64_t>(chunk.pool->refused_bytes(), 1);
   return arrow::Status::OutOfMemory(
-      "'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group,
+      chunk.spec.Where(),
       ": decoding needs more memory than the budget has left, even alone; raise memory_budget to at least ",
       plan_.ledger->budget_bytes() + missing, " bytes, lower batch_size, or write smaller pages (", status.message(),
       ")");

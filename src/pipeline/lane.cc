@@ -1,7 +1,6 @@
 #include "pipeline/lane.h"
 
 #include <arrow/util/byte_size.h>
-#include <parquet/metadata.h>
 
 #include <algorithm>
 #include <numeric>
@@ -23,12 +22,6 @@ std::unique_ptr<Lane> NewLane(Chunk* chunk, Lane::Kind kind, int64_t* next_numbe
   return lane;
 }
 
-int64_t Weight(const parquet::RowGroupMetaData& group, const OutputColumn& output, int64_t rows) {
-  const int column = group.schema()->ColumnIndex(output.input);
-  const int64_t stored = column < 0 ? 0 : group.ColumnChunk(column)->total_compressed_size();
-  return stored + rows * output.converter->field().row_bytes();
-}
-
 }  // namespace
 
 Block::Block(std::shared_ptr<ReservedPool> from, PieceReader::Piece decoded)
@@ -46,8 +39,8 @@ Block::~Block() {
 
 std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t* next_number) {
   std::vector<std::unique_ptr<Lane>> lanes;
-  const ReadPlan& plan = chunk->spec.file->read_plan();
-  const auto group = chunk->spec.file->parquet()->metadata->RowGroup(chunk->spec.row_group);
+  const Input& input = *chunk->spec.input;
+  const ReadPlan& plan = input.read_plan();
 
   const auto columns = static_cast<int64_t>(plan.direct.size());
   const int64_t by_cells = (chunk->rows * columns + kCellsPerLane - 1) / kCellsPerLane;
@@ -56,7 +49,9 @@ std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& pro
 
   std::vector<int64_t> weights(plan.direct.size());
   for (size_t i = 0; i < weights.size(); ++i) {
-    weights[i] = Weight(*group, projection.outputs[static_cast<size_t>(plan.direct[i])], chunk->rows);
+    const OutputColumn& output = projection.outputs[static_cast<size_t>(plan.direct[i])];
+    weights[i] =
+        input.StoredBytes(chunk->spec.index, output.input) + chunk->rows * output.converter->field().row_bytes();
   }
   std::vector<size_t> order(weights.size());
   std::iota(order.begin(), order.end(), size_t{0});

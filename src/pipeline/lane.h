@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "memory/reserved_pool.h"
-#include "plan/plan_cursor.h"
 #include "plan/sizing.h"
+#include "source/input.h"
 #include "source/row_group_reader.h"
 
 namespace penstock {

@@ -3,7 +3,6 @@
 #include <arrow/array/array_base.h>
 #include <arrow/type.h>
 #include <arrow/util/byte_size.h>
-#include <parquet/metadata.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -52,9 +51,9 @@ void BecomeBatchWork() {
   pthread_setname_np(pthread_self(), "penstock");
 }
 
-// Footers that the budget always has room for: of the file being read, of the one that the plan is ahead, and of one
-// that len() looks at.
-constexpr int64_t kFilesOpen = 3;
+// Inputs whose metadata (footers) the budget always has room for: of the one being read, of the one that the plan is
+// ahead, and of one that len() looks at.
+constexpr int64_t kInputsOpen = 3;
 constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
 // No computation with bytes of slots overflows below it.
 constexpr int64_t kMostBatchBytes = int64_t{1} << 56;
@@ -104,6 +103,9 @@ class LoaderImpl : public Loader {
     return epoch_;
   }
   arrow::Result<const Survey*> SurveyAll();
+  InputContext ContextOf(std::shared_ptr<Ledger> ledger) const {
+    return {&projection_, std::move(ledger), options_.use_direct_decode};
+  }
 
   LoaderOptions options_;
   const std::shared_ptr<Ledger> ledger_;
@@ -112,12 +114,12 @@ class LoaderImpl : public Loader {
   const int fork_generation_;
 
   // Constant after Init().
-  FileSet files_;
+  std::unique_ptr<Source> source_;
   Projection projection_;
   std::shared_ptr<const Schema> schema_;
   std::shared_ptr<const SlotLayout> layout_;
   SlotSizing sizing_;
-  int64_t metadata_bytes_ = 0;  // The list of files and the vocabularies.
+  int64_t metadata_bytes_ = 0;  // Of the source (the list of files) and the vocabularies.
   bool is_metadata_charged_ = false;
   int64_t most_decode_bytes_ = 0;
 
@@ -134,16 +136,14 @@ class LoaderImpl : public Loader {
 arrow::Status LoaderImpl::Init() {
   ARROW_RETURN_NOT_OK(CheckOptions(options_));
   if (options_.num_workers < 0) options_.num_workers = AvailableCores();
-  ARROW_ASSIGN_OR_RAISE(files_, ResolveFiles(options_.paths, options_.filesystem));
-  metadata_bytes_ = files_.MemoryBytes();
-  int64_t known_rows = -1;
+  ARROW_ASSIGN_OR_RAISE(source_, MakeSource(options_, &stats_->io));
+  metadata_bytes_ = source_->MemoryBytes();
   {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
-    ARROW_ASSIGN_OR_RAISE(auto first, OpenParquet(*files_.filesystem, files_.files.front(), &stats_->io));
-    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, files_, *first, vocabulary_pool.get(), &stats_->io));
-    if (files_.files.size() == 1 && projection_.filter == nullptr) known_rows = first->metadata->num_rows();
-    if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
+    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, *source_, vocabulary_pool.get()));
   }
+  int64_t known_rows = projection_.filter == nullptr ? source_->known_rows() : -1;
+  if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
   if (projection_.outputs.empty()) return arrow::Status::Invalid("no columns: `columns` and `transforms` name none");
   auto schema = std::make_shared<Schema>();
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
@@ -162,14 +162,14 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   }
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
-  ARROW_ASSIGN_OR_RAISE(const Survey first, Survey::Of(files_, projection_, options_, /*most_files=*/1, kUnlimited,
-                                                       unlimited, &stats_->io));
+  ARROW_ASSIGN_OR_RAISE(const Survey first,
+                        Survey::Of(*source_, ContextOf(unlimited), options_, /*most_inputs=*/1, kUnlimited));
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
                                   " is too small: the least that works here is ", least_bytes, " bytes (two slots of ",
                                   FormatBytes(OneBatchSlotBytes()), ", ", FormatBytes(first.least_chunk_bytes),
-                                  " to decode a row group, ", FormatBytes(MetadataBytes(first)),
+                                  " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
                                   " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
   }
   ledger_->Add(Account::kMetadata, metadata_bytes_);
@@ -190,7 +190,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
 int64_t LoaderImpl::OneBatchSlotBytes() const { return SlotLayout(schema_, options_.batch_size, 1).bytes(); }
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
-  return metadata_bytes_ + kFilesOpen * survey.most_file_bytes;
+  return metadata_bytes_ + kInputsOpen * survey.most_input_bytes;
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
@@ -210,21 +210,20 @@ arrow::Status LoaderImpl::CheckUsable() const {
 arrow::Status LoaderImpl::StartEpoch() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   EndEpoch();
+  ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(ContextOf(ledger_)));
   EpochPlan plan;
-  plan.files = &files_;
   plan.projection = &projection_;
   plan.layout = layout_;
   plan.sizing = sizing_;
   plan.num_workers = options_.num_workers;
   plan.in_order = options_.in_order;
   plan.drop_last = options_.drop_last;
-  plan.use_direct_decode = options_.use_direct_decode;
   plan.limit = options_.limit;
   plan.most_decode_bytes = most_decode_bytes_;
   plan.ledger = ledger_;
   plan.stats = stats_;
   plan.held_batches = held_batches_;
-  auto epoch = std::make_shared<Scheduler>(std::move(plan));
+  auto epoch = std::make_shared<Scheduler>(std::move(plan), PlanCursor(std::move(inputs), &projection_));
   stats_->EpochStarted();
   MutexLock consumer_lock(consumer_mu_);
   for (int i = 0; i < options_.num_workers; ++i) {
@@ -283,8 +282,8 @@ void LoaderImpl::End(bool is_closing) {
 arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
   MutexLock lock(survey_mu_);
   if (!survey_) {
-    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(files_, projection_, options_, kUnlimited, most_decode_bytes_, ledger_,
-                                              &stats_->io, sizing_.open_slots * layout_->rows()));
+    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(*source_, ContextOf(ledger_), options_, kUnlimited, most_decode_bytes_,
+                                              sizing_.open_slots * layout_->rows()));
   }
   return &*survey_;
 }
@@ -292,6 +291,9 @@ arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
 arrow::Result<int64_t> LoaderImpl::NumRows() {
   if (projection_.filter != nullptr) {
     return arrow::Status::TypeError("the number of rows is not known ahead: a filter decides on the way");
+  }
+  if (!source_->is_counted()) {
+    return arrow::Status::TypeError("the number of rows is not known ahead: it shows when the source has been read");
   }
   ARROW_RETURN_NOT_OK(CheckUsable());
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
@@ -307,9 +309,9 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
   Explanation explanation;
-  const bool is_counted = projection_.filter == nullptr;
-  explanation.files = static_cast<int64_t>(files_.files.size());
-  explanation.row_groups = survey->row_groups;
+  const bool is_counted = projection_.filter == nullptr && source_->is_counted();
+  explanation.files = source_->num_files();
+  explanation.row_groups = survey->chunks;
   explanation.plan = is_counted ? "counted" : "discovered";
   if (is_counted) {
     ARROW_ASSIGN_OR_RAISE(explanation.rows, NumRows());
@@ -320,7 +322,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.slot_bytes = layout_->bytes();
   explanation.slots = sizing_.open_slots + 1;
   explanation.chunk_bytes = survey->most_chunk_bytes;
-  explanation.metadata_bytes = metadata_bytes_ + survey->window_file_bytes;
+  explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
   explanation.least_budget_bytes = LeastBudget(*survey);
   explanation.predicted_peak_bytes =

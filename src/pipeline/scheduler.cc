@@ -1,14 +1,15 @@
 #include "pipeline/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace penstock {
 
-Scheduler::Scheduler(EpochPlan plan)
+Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
     : plan_(std::move(plan)),
       num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
       fork_generation_(ForkGeneration()),
-      cursor_(plan_.files, plan_.projection, plan_.use_direct_decode, plan_.ledger, &plan_.stats->io),
+      cursor_(std::move(cursor)),
       most_slots_(plan_.sizing.open_slots + 1) {
   plan_.stats->SetSlots(most_slots_, 0);
 }
@@ -89,6 +90,7 @@ void Scheduler::Clear() {
   std::map<int64_t, std::unique_ptr<Chunk>> chunks;
   std::map<int64_t, Slot> slots;
   std::optional<ChunkSpec> pending;
+  PlanCursor cursor;
   hand_ = {};
   {
     MutexLock lock(mu_);
@@ -98,7 +100,7 @@ void Scheduler::Clear() {
     pending.swap(pending_);
     lanes_.clear();
     starved_lanes_.clear();
-    cursor_ = PlanCursor(plan_.files, plan_.projection, plan_.use_direct_decode, plan_.ledger, &plan_.stats->io);
+    std::swap(cursor, cursor_);
   }
   const auto slot_bytes = static_cast<int64_t>(slots.size()) * plan_.layout->bytes();
   slots.clear();

@@ -19,6 +19,7 @@
 #include "penstock/ledger.h"
 #include "penstock/mutex.h"
 #include "pipeline/lane.h"
+#include "plan/plan_cursor.h"
 #include "stats/collector.h"
 
 namespace penstock {
@@ -27,20 +28,19 @@ class SlotLease;
 
 /// What an epoch runs on. Fixed for its duration; what it points to must outlive the epoch's workers (not the batches).
 struct EpochPlan {
-  const FileSet* files = nullptr;
   const Projection* projection = nullptr;
   std::shared_ptr<const SlotLayout> layout;
   SlotSizing sizing;
   int num_workers = 0;
   bool in_order = true;
   bool drop_last = false;
-  bool use_direct_decode = true;
   std::optional<int64_t> limit;
-  int64_t most_decode_bytes = 0;  ///< What decoding one row group may count on.
+  int64_t most_decode_bytes = 0;  ///< What decoding one chunk may count on.
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
 
+  /// A chunk's rows have their place when it is admitted.
   bool is_counted() const { return projection->filter == nullptr; }
 };
 
@@ -59,7 +59,7 @@ struct EpochPlan {
 ///            or readers, blocks and chunks destroyed.
 class Scheduler : public std::enable_shared_from_this<Scheduler> {
  public:
-  explicit Scheduler(EpochPlan plan);
+  Scheduler(EpochPlan plan, PlanCursor cursor);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -203,7 +203,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   std::optional<ChunkSpec> pending_ PENSTOCK_GUARDED_BY(mu_);  // Found, not yet admitted.
   ChunkSizing pending_sizing_ PENSTOCK_GUARDED_BY(mu_);
   bool is_admission_refused_ PENSTOCK_GUARDED_BY(mu_) = false;
-  arrow::Status plan_failure_ PENSTOCK_GUARDED_BY(mu_);  // Discovered plans: of the chunk after those that are open.
+  arrow::Status plan_failure_ PENSTOCK_GUARDED_BY(mu_);  // Of the input after the last chunk: comes after its rows.
   int64_t frontier_row_ PENSTOCK_GUARDED_BY(mu_) = 0;    // Rows of the epoch that have their place.
   int64_t total_rows_ PENSTOCK_GUARDED_BY(mu_) = -1;     // -1: not known yet.
 

@@ -1,48 +1,46 @@
 #include "pipeline/survey.h"
 
-#include <parquet/metadata.h>
-
 #include <algorithm>
 #include <deque>
 
 namespace penstock {
 namespace {
 
-/// The row groups that can be open at the same time, while one goes over all of them in order.
+/// The chunks that can be open at the same time, while one goes over all of them in order.
 class Window {
  public:
   Window(int64_t rows, size_t most_chunks) : rows_(rows), most_chunks_(most_chunks) {}
 
-  void Add(int64_t rows, int64_t chunk_bytes, int64_t file_bytes, bool is_new_file) {
-    open_.push_back({end_row_, end_row_ + rows, chunk_bytes, is_new_file ? file_bytes : 0});
+  void Add(int64_t rows, int64_t chunk_bytes, int64_t input_bytes, bool is_new_input) {
+    open_.push_back({end_row_, end_row_ + rows, chunk_bytes, is_new_input ? input_bytes : 0});
     end_row_ += rows;
     chunk_bytes_ += chunk_bytes;
-    file_bytes_ += open_.back().file_bytes;
-    // Open together: row groups that touch the rows of the open slots, wherever these begin in the first of them.
+    input_bytes_ += open_.back().input_bytes;
+    // Open together: chunks that touch the rows of the open slots, wherever these begin in the first of them.
     while (open_.size() > 1 &&
            (open_.back().begin_row - open_.front().end_row >= rows_ || open_.size() > most_chunks_)) {
       chunk_bytes_ -= open_.front().chunk_bytes;
-      file_bytes_ -= open_.front().file_bytes;
+      input_bytes_ -= open_.front().input_bytes;
       open_.pop_front();
     }
     most_chunk_bytes_ = std::max(most_chunk_bytes_, chunk_bytes_);
-    most_file_bytes_ = std::max(most_file_bytes_, file_bytes_);
+    most_input_bytes_ = std::max(most_input_bytes_, input_bytes_);
   }
 
   int64_t most_chunk_bytes() const { return most_chunk_bytes_; }
-  /// With the file that the window's first row group belongs to, and the one that the plan is ahead.
-  int64_t most_file_bytes(int64_t one_file) const { return most_file_bytes_ + 2 * one_file; }
+  /// With the input that the window's first chunk belongs to, and the one that the plan is ahead.
+  int64_t most_input_bytes(int64_t one_input) const { return most_input_bytes_ + 2 * one_input; }
 
  private:
   struct Entry {
-    int64_t begin_row, end_row, chunk_bytes, file_bytes;
+    int64_t begin_row, end_row, chunk_bytes, input_bytes;
   };
   const int64_t rows_;
   const size_t most_chunks_;
   std::deque<Entry> open_;
   int64_t end_row_ = 0;
-  int64_t chunk_bytes_ = 0, file_bytes_ = 0;
-  int64_t most_chunk_bytes_ = 0, most_file_bytes_ = 0;
+  int64_t chunk_bytes_ = 0, input_bytes_ = 0;
+  int64_t most_chunk_bytes_ = 0, most_input_bytes_ = 0;
 };
 
 std::vector<std::string> WaysOf(const ReadPlan& plan, size_t num_outputs) {
@@ -53,38 +51,47 @@ std::vector<std::string> WaysOf(const ReadPlan& plan, size_t num_outputs) {
   return ways;
 }
 
+std::vector<std::string> WaysUnread(const Projection& projection) {
+  std::vector<std::string> ways;
+  for (const OutputColumn& output : projection.outputs) {
+    ways.emplace_back(output.partition_index < 0 ? "arrow" : "constant");
+  }
+  return ways;
+}
+
 }  // namespace
 
-arrow::Result<Survey> Survey::Of(const FileSet& files, const Projection& projection, const LoaderOptions& options,
-                                 int64_t most_files, int64_t most_decode_bytes, const std::shared_ptr<Ledger>& ledger,
-                                 IoCounters* counters, int64_t window_rows) {
+arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, const LoaderOptions& options,
+                                 int64_t most_inputs, int64_t most_decode_bytes, int64_t window_rows) {
   Survey survey;
+  const Projection& projection = *context.projection;
+  survey.ways = WaysUnread(projection);
+  if (!source.is_counted()) return survey;
   const bool is_counted = projection.filter == nullptr;
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
-  const size_t num_files = std::min(files.files.size(), static_cast<size_t>(most_files));
-  for (size_t i = 0; i < num_files; ++i) {
+  ARROW_ASSIGN_OR_RAISE(const auto inputs, source.Open(context));
+  for (int64_t i = 0; i < most_inputs; ++i) {
     // The first is always looked at: it says how columns are decoded.
     if (i > 0 && options.limit && is_counted && survey.rows >= *options.limit) break;
-    ARROW_ASSIGN_OR_RAISE(const auto file,
-                          OpenFile::Open(files, i, projection, options.use_direct_decode, ledger, counters));
-    if (i == 0) survey.ways = WaysOf(file->read_plan(), projection.outputs.size());
-    survey.most_file_bytes = std::max(survey.most_file_bytes, file->bytes());
-    const auto& metadata = *file->parquet()->metadata;
-    for (int group = 0; group < metadata.num_row_groups(); ++group) {
-      const int64_t rows = metadata.RowGroup(group)->num_rows();
+    ARROW_ASSIGN_OR_RAISE(const auto input, inputs->Next());
+    if (input == nullptr) break;
+    if (i == 0) survey.ways = WaysOf(input->read_plan(), projection.outputs.size());
+    survey.most_input_bytes = std::max(survey.most_input_bytes, input->metadata_bytes());
+    for (int chunk = 0; chunk < input->num_chunks(); ++chunk) {
+      const int64_t rows = input->rows(chunk);
       if (rows == 0) continue;
-      const auto sizing = ChunkSizing::Of({file, group, rows}, projection, most_decode_bytes);
-      ++survey.row_groups;
+      const auto sizing = ChunkSizing::Of({input, chunk, rows}, projection, most_decode_bytes);
+      ++survey.chunks;
       survey.rows += rows;
       survey.most_chunk_bytes = std::max(survey.most_chunk_bytes, sizing.promise_bytes);
       survey.least_chunk_bytes = std::max(survey.least_chunk_bytes, sizing.least_bytes);
-      window.Add(rows, sizing.promise_bytes, file->bytes(), group == 0);
+      window.Add(rows, sizing.promise_bytes, input->metadata_bytes(), chunk == 0);
     }
   }
   survey.window_chunk_bytes = window.most_chunk_bytes();
-  survey.window_file_bytes = window.most_file_bytes(survey.most_file_bytes);
+  survey.window_input_bytes = window.most_input_bytes(survey.most_input_bytes);
   return survey;
 }
 

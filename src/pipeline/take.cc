@@ -20,6 +20,8 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
 bool Scheduler::TakePlanLocked(Task* task) {
   if (is_planning_ || is_plan_done_ || pending_.has_value() || failed_slot_ != kNever) return false;
   if (plan_starved_at_ == num_freed_ && !chunks_.empty()) return false;
+  // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
+  if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !chunks_.empty()) return false;
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
   task->frontier = frontier_row_;

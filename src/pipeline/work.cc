@@ -33,8 +33,7 @@ arrow::Status ConvertRowByRow(const OutputColumn& output, const arrow::Array& ar
 
 arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
   if (status.ok()) return status;
-  return status.WithMessage("'", chunk.spec.file->parquet()->entry.path, "', row group ", chunk.spec.row_group,
-                            ", column '", column, "': ", status.message());
+  return status.WithMessage(chunk.spec.Where(), ", column '", column, "': ", status.message());
 }
 
 }  // namespace
@@ -59,9 +58,9 @@ Scheduler::Outcome Scheduler::Execute(const Task& task) {
 Scheduler::Outcome Scheduler::ExecutePlan(const Task& task) {
   Outcome outcome;
   if (plan_.limit && task.frontier >= *plan_.limit) return outcome;
-  const int64_t pruned_before = cursor_.row_groups_pruned();
+  const int64_t pruned_before = cursor_.chunks_pruned();
   auto next = cursor_.Next();
-  plan_.stats->AddPruned(cursor_.row_groups_pruned() - pruned_before);
+  plan_.stats->AddPruned(cursor_.chunks_pruned() - pruned_before);
   if (!next.ok()) {
     outcome.status = next.status();
     return outcome;
@@ -75,9 +74,8 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   Outcome outcome;
   Chunk& chunk = *task.chunk;
   if (chunk.pieces == nullptr) {
-    auto opened = PieceReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection,
-                                    chunk.spec.file->read_plan().through_arrow, chunk.pool, chunk.piece_rows,
-                                    chunk.next_piece_row);
+    auto opened = chunk.spec.input->OpenPieces(*plan_.projection, chunk.spec.index, chunk.pool, chunk.piece_rows,
+                                               chunk.next_piece_row);
     outcome.status = opened.status();
     if (!outcome.status.ok()) return outcome;
     chunk.pieces = std::move(*opened);
@@ -101,9 +99,8 @@ arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
   }
   const Chunk& chunk = *task.chunk;
   if (lane.reader == nullptr) {
-    ARROW_ASSIGN_OR_RAISE(lane.reader,
-                          DirectReader::Open(chunk.spec.file->parquet(), chunk.spec.row_group, *plan_.projection,
-                                             lane.outputs, chunk.pool, task.begin_row - lane.begin_row));
+    ARROW_ASSIGN_OR_RAISE(lane.reader, chunk.spec.input->OpenDirect(*plan_.projection, chunk.spec.index, lane.outputs,
+                                                                    chunk.pool, task.begin_row - lane.begin_row));
   }
   std::vector<SlotColumn> targets;
   targets.reserve(lane.outputs.size());
@@ -133,8 +130,7 @@ arrow::Status Scheduler::ConvertConstants(const Task& task) {
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   for (int index : task.lane->constants) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(index)];
-    const auto& value =
-        task.chunk->spec.file->parquet()->entry.partition_values[static_cast<size_t>(output.partition_index)];
+    const auto& value = task.chunk->spec.input->partition_values()[static_cast<size_t>(output.partition_index)];
     ARROW_RETURN_NOT_OK(InColumn(
         output.converter->ConvertConstant(*value, task.rows, TargetOf(*plan_.layout, task.base, index, slot_row)),
         *task.chunk, output.input));

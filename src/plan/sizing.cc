@@ -1,7 +1,5 @@
 #include "plan/sizing.h"
 
-#include <parquet/metadata.h>
-
 #include <algorithm>
 
 #include "batch/slot_layout.h"
@@ -49,24 +47,25 @@ SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projec
 }
 
 ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes) {
-  const ParquetFile& file = *chunk.file->parquet();
-  const ReadPlan& plan = chunk.file->read_plan();
+  const Input& input = *chunk.input;
   ChunkSizing sizing;
-  const int64_t direct_bytes = EstimateDirectBytes(file, chunk.row_group, projection, plan.direct);
+  const int64_t direct_bytes = input.DirectBytes(projection, chunk.index);
   sizing.promise_bytes = sizing.least_bytes = direct_bytes;
-  if (plan.through_arrow.empty()) return sizing;
+  if (input.read_plan().through_arrow.empty()) return sizing;
 
   const auto promise = [&](int64_t piece_rows) {
-    return direct_bytes + EstimatePieceBytes(file, chunk.row_group, projection, plan.through_arrow,
-                                             std::min(chunk.rows, piece_rows * (kBlocksAhead + 1)));
+    return direct_bytes +
+           input.PieceBytes(projection, chunk.index, std::min(chunk.rows, piece_rows * (kBlocksAhead + 1)));
   };
-  const int64_t group_bytes = std::max<int64_t>(1, file.metadata->RowGroup(chunk.row_group)->total_byte_size());
-  const int64_t row_bytes = std::max<int64_t>(1, CeilDiv(group_bytes, chunk.rows));
+  const int64_t chunk_bytes = std::max<int64_t>(1, input.DecodedBytes(chunk.index));
+  const int64_t row_bytes = std::max<int64_t>(1, CeilDiv(chunk_bytes, chunk.rows));
   // Dear rows are few and large: small pieces keep their blocks small, and more workers busy.
   const int64_t target_bytes = HasDearColumn(projection) ? kPieceBytes / 4 : kPieceBytes;
   sizing.piece_rows = std::clamp<int64_t>(target_bytes / row_bytes, 1, chunk.rows);
   sizing.promise_bytes = promise(sizing.piece_rows);
-  while (sizing.promise_bytes > most_bytes && sizing.piece_rows > 1) {
+  // Smaller pieces help where a chunk can be decoded in parts.
+  const int64_t smallest_bytes = promise(1);
+  while (sizing.promise_bytes > most_bytes && sizing.piece_rows > 1 && smallest_bytes < sizing.promise_bytes) {
     sizing.piece_rows = CeilDiv(sizing.piece_rows, 2);
     sizing.promise_bytes = promise(sizing.piece_rows);
   }

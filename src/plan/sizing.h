@@ -5,13 +5,13 @@
 #include <cstdint>
 
 #include "penstock/options.h"
-#include "plan/plan_cursor.h"
+#include "source/input.h"
 #include "source/projection.h"
 
 namespace penstock {
 
 /// How many slots there are and how large they are, decided once, before anything runs. Depends on the options, the
-/// schema and the first footer, never on the number of workers or on timing.
+/// schema and the first input, never on the number of workers or on timing.
 struct SlotSizing {
   int64_t batch_bytes = 0;
   int64_t batches_per_slot = 1;
@@ -24,7 +24,7 @@ struct SlotSizing {
                        int64_t known_rows, int64_t room_bytes);
 };
 
-/// What decoding one row group needs.
+/// What decoding one chunk needs.
 struct ChunkSizing {
   int64_t piece_rows = 0;     ///< Rows per piece through Arrow; 0: nothing goes that way.
   int64_t promise_bytes = 0;  ///< To be reserved when it is opened.
@@ -34,9 +34,9 @@ struct ChunkSizing {
   static ChunkSizing Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes);
 };
 
-/// Blocks of one row group that may wait for their rows to be copied, beside the piece being decoded.
+/// Blocks of one chunk that may wait for their rows to be copied, beside the piece being decoded.
 inline constexpr int kBlocksAhead = 2;
-/// Row groups that may be open at once; bounds open files where row groups are tiny.
+/// Chunks that may be open at once; bounds open files where chunks are tiny.
 inline constexpr int kMaxOpenChunks = 64;
 
 }  // namespace penstock

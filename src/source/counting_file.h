@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "source/parquet_file.h"
+#include "source/file_set.h"
+#include "source/io_counters.h"
 
 namespace penstock {
 

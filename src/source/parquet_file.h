@@ -6,29 +6,19 @@
 #include <arrow/type_fwd.h>
 #include <parquet/type_fwd.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "source/file_set.h"
+#include "source/io_counters.h"
 
 namespace parquet {
 class ReaderProperties;
 }
 
 namespace penstock {
-
-/// Time and bytes of reading, summed over all files of a loader. Also kept per thread so that a stage's own time can be
-/// told from the time it read.
-struct IoCounters {
-  std::atomic<int64_t> bytes{0};
-  std::atomic<int64_t> reads{0};
-  std::atomic<int64_t> busy_ns{0};
-  /// Nanoseconds that the calling thread has spent reading, ever.
-  static int64_t ThreadBusyNs();
-};
 
 /// One open Parquet file: its bytes and its footer.
 ///

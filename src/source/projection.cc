@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "source/prune.h"
+#include "source/source.h"
 #include "source/text.h"
-#include "source/vocabulary.h"
 
 namespace penstock {
 namespace {
@@ -22,18 +22,6 @@ struct OutputRequest {
 };
 
 const std::vector<Op> kNoOps;
-
-/// The first file's columns without those that a partition field replaces, then the partition fields.
-std::shared_ptr<arrow::Schema> DatasetSchema(const FileSet& files, const ParquetFile& first) {
-  std::set<std::string> partitions;
-  for (const auto& field : files.partition_fields) partitions.insert(field->name());
-  arrow::FieldVector fields;
-  for (const auto& field : first.schema->fields()) {
-    if (!partitions.contains(field->name())) fields.push_back(field);
-  }
-  fields.insert(fields.end(), files.partition_fields.begin(), files.partition_fields.end());
-  return arrow::schema(std::move(fields));
-}
 
 /// The outputs in their order: see MakeProjection.
 arrow::Result<std::vector<OutputRequest>> RequestOutputs(const LoaderOptions& options, const arrow::Schema& schema) {
@@ -115,9 +103,8 @@ arrow::Status MakeConverter(const LoaderOptions& options, const OutputRequest& r
 }
 
 /// Converters that need no vocabulary come first: their errors cost no reading.
-arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<OutputRequest>& requests,
-                             const FileSet& files, const ParquetFile& first, arrow::MemoryPool* pool,
-                             IoCounters* counters, std::vector<OutputColumn>* outputs) {
+arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<OutputRequest>& requests, Source& source,
+                             arrow::MemoryPool* pool, std::vector<OutputColumn>* outputs) {
   std::vector<std::shared_ptr<arrow::Field>> dictionary_fields;
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
@@ -128,7 +115,7 @@ arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<Out
       dictionary_fields.push_back(output.input_field);
     }
   }
-  ARROW_ASSIGN_OR_RAISE(auto vocabularies, ReadVocabularies(dictionary_fields, files, first, pool, counters));
+  ARROW_ASSIGN_OR_RAISE(const Vocabularies vocabularies, source.ReadVocabularies(dictionary_fields, pool));
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
     if (output.converter != nullptr) continue;
@@ -151,11 +138,11 @@ arrow::Status AddFilter(const arrow::compute::Expression& filter, const std::str
 
 }  // namespace
 
-arrow::Status CheckColumn(const ParquetFile& file, const arrow::Field& field) {
-  const std::vector<int> found = file.schema->GetAllFieldIndices(field.name());
-  const std::string where = text::Quoted(file.entry.path) + ": column " + text::Quoted(field.name());
+arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field) {
+  const std::vector<int> found = schema.GetAllFieldIndices(field.name());
+  const std::string where = input + ": column " + text::Quoted(field.name());
   if (found.empty()) {
-    const std::string nearest = text::NearMiss(field.name(), file.schema->field_names());
+    const std::string nearest = text::NearMiss(field.name(), schema.field_names());
     return arrow::Status::Invalid(where, " is missing here; the first file has it, as ", field.type()->ToString(),
                                   nearest.empty() ? "" : " (there is " + text::Quoted(nearest) + " instead)",
                                   "; leave the column or the file out");
@@ -163,36 +150,47 @@ arrow::Status CheckColumn(const ParquetFile& file, const arrow::Field& field) {
   if (found.size() > 1) {
     return arrow::Status::Invalid(where, " occurs ", found.size(), " times; it cannot be told which is meant");
   }
-  const arrow::DataType& type = *file.schema->field(found[0])->type();
+  const arrow::DataType& type = *schema.field(found[0])->type();
   if (type.Equals(*field.type())) return arrow::Status::OK();
   return arrow::Status::Invalid(where, " is of type ", type.ToString(), " here and ", field.type()->ToString(),
                                 " in the first file; write one of them again with the other's type");
 }
 
-arrow::Status CheckSchema(const Projection& projection, const ParquetFile& file) {
+arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input) {
   for (const OutputColumn& output : projection.outputs) {
-    if (output.partition_index < 0) ARROW_RETURN_NOT_OK(CheckColumn(file, *output.input_field));
+    if (output.partition_index < 0) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
   }
-  for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(file, *field));
+  for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *field));
   return arrow::Status::OK();
 }
 
-arrow::Result<Projection> MakeProjection(const LoaderOptions& options, const FileSet& files, const ParquetFile& first,
-                                         arrow::MemoryPool* pool, IoCounters* counters) {
+std::vector<std::string> NeededColumns(const Projection& projection, const std::vector<int>& outputs) {
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  for (int output : outputs) {
+    const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
+    if (column.partition_index < 0) add(column.input);
+  }
+  for (const auto& field : projection.filter_fields) add(field->name());
+  return names;
+}
+
+arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source, arrow::MemoryPool* pool) {
   Projection projection;
-  projection.dataset_schema = DatasetSchema(files, first);
-  const auto num_partitions = static_cast<int>(files.partition_fields.size());
+  projection.dataset_schema = source.schema();
   ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));
   for (const OutputRequest& request : requests) {
     ARROW_ASSIGN_OR_RAISE(OutputColumn output,
-                          ResolveInput(request, *projection.dataset_schema, num_partitions, first.entry.path));
+                          ResolveInput(request, *projection.dataset_schema, source.num_partitions(), source.name()));
     projection.outputs.push_back(std::move(output));
   }
   ARROW_RETURN_NOT_OK(CheckFills(options.nulls, requests));
   if (options.filter != nullptr) {
-    ARROW_RETURN_NOT_OK(AddFilter(*options.filter, first.entry.path, num_partitions, &projection));
+    ARROW_RETURN_NOT_OK(AddFilter(*options.filter, source.name(), source.num_partitions(), &projection));
   }
-  ARROW_RETURN_NOT_OK(MakeConverters(options, requests, files, first, pool, counters, &projection.outputs));
+  ARROW_RETURN_NOT_OK(MakeConverters(options, requests, source, pool, &projection.outputs));
   return projection;
 }
 

@@ -11,10 +11,10 @@
 
 #include "ops/converter.h"
 #include "penstock/options.h"
-#include "source/file_set.h"
-#include "source/parquet_file.h"
 
 namespace penstock {
+
+class Source;
 
 /// One output column, resolved against the data set's schema (that of its first file).
 struct OutputColumn {
@@ -41,20 +41,19 @@ struct Projection {
 
 /// Resolves columns, transforms (an output's transform wins over a plain column of that name; transform outputs come at
 /// the place of the column of that name, or after the plain columns in the order given; a transform's input need not be
-/// in `columns`), filter and null policy against the first file. Reads the vocabularies of dictionary columns that no
-/// op consumes (all row groups of all files: dictionary pages alone where a column chunk is fully dictionary-encoded),
-/// values in order of first appearance by file and row group.
+/// in `columns`), filter and null policy against the source's schema. Reads the vocabularies of dictionary columns that
+/// no op consumes.
 /// \return Invalid for unknown columns (naming near misses and listing what there is), for a filter on an unknown
 /// column, of a non-boolean type or that compares types that do not compare,
 ///         for duplicate outputs; Converter::Make's errors.
-arrow::Result<Projection> MakeProjection(const LoaderOptions& options, const FileSet& files, const ParquetFile& first,
-                                         arrow::MemoryPool* pool, IoCounters* counters);
+arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source, arrow::MemoryPool* pool);
 
-/// Checks `file` against the projection (see the rule above).
-arrow::Status CheckSchema(const Projection& projection, const ParquetFile& file);
+/// Checks an input's schema against the projection (see the rule above). Errors start with "input: ".
+arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input);
+/// The same for one column.
+arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field);
 
-/// False where the filter cannot be true for any row of the row group, by its statistics and the file's partition
-/// values. True without a filter.
-arrow::Result<bool> MayMatch(const Projection& projection, const ParquetFile& file, int row_group);
+/// The source columns that `outputs` and the filter need, each once.
+std::vector<std::string> NeededColumns(const Projection& projection, const std::vector<int>& outputs);
 
 }  // namespace penstock

@@ -95,9 +95,8 @@ Expression PartitionPromise(const std::string& name, const std::shared_ptr<arrow
 }
 
 /// Partition fields stand at the end of the data set's schema, in the order of the entry's values.
-std::vector<Expression> PartitionPromises(const Projection& projection, const ParquetFile& file) {
+std::vector<Expression> PartitionPromises(const Projection& projection, const arrow::ScalarVector& values) {
   std::vector<Expression> promises;
-  const auto& values = file.entry.partition_values;
   const int first = projection.dataset_schema->num_fields() - static_cast<int>(values.size());
   for (size_t i = 0; i < values.size(); ++i) {
     promises.push_back(
@@ -106,9 +105,15 @@ std::vector<Expression> PartitionPromises(const Projection& projection, const Pa
   return promises;
 }
 
+arrow::Result<bool> IsSatisfiable(const Expression& filter, const std::vector<Expression>& promises) {
+  // A filter that cannot be evaluated (1 / 0) is an error of the rows, if they are ever met; not of looking ahead.
+  auto simplified = arrow::compute::SimplifyWithGuarantee(filter, arrow::compute::and_(promises));
+  return !simplified.ok() || simplified->IsSatisfiable();
+}
+
 arrow::Result<bool> MayMatchUnnamed(const Projection& projection, const ParquetFile& file, int row_group) {
   const Expression& filter = *projection.filter;
-  std::vector<Expression> promises = PartitionPromises(projection, file);
+  std::vector<Expression> promises = PartitionPromises(projection, file.entry.partition_values);
   const arrow::Status read = CatchParquet([&] {
     for (const auto& field : projection.filter_fields) {
       auto promise = StatisticsPromise(filter, *field, *file.metadata, row_group);
@@ -117,9 +122,7 @@ arrow::Result<bool> MayMatchUnnamed(const Projection& projection, const ParquetF
     return arrow::Status::OK();
   });
   ARROW_RETURN_NOT_OK(read);
-  // A filter that cannot be evaluated (1 / 0) is an error of the rows, if they are ever met; not of looking ahead.
-  auto simplified = arrow::compute::SimplifyWithGuarantee(filter, arrow::compute::and_(promises));
-  return !simplified.ok() || simplified->IsSatisfiable();
+  return IsSatisfiable(filter, promises);
 }
 
 }  // namespace
@@ -131,6 +134,11 @@ arrow::Result<bool> MayMatch(const Projection& projection, const ParquetFile& fi
   if (may_match.ok()) return may_match;
   return text::WithContext(may_match.status(),
                            text::Quoted(file.entry.path) + ", row group " + std::to_string(row_group));
+}
+
+arrow::Result<bool> MayMatch(const Projection& projection, const arrow::ScalarVector& partition_values) {
+  if (projection.filter == nullptr || partition_values.empty()) return true;
+  return IsSatisfiable(*projection.filter, PartitionPromises(projection, partition_values));
 }
 
 }  // namespace penstock

@@ -8,17 +8,12 @@
 #include <vector>
 
 #include "memory/reserved_pool.h"
+#include "source/input.h"
 #include "source/parquet_file.h"
+#include "source/piece_reader.h"
 #include "source/projection.h"
 
 namespace penstock {
-
-/// How the columns of a row group are read: decoded straight into the slot, or through Arrow arrays.
-struct ReadPlan {
-  std::vector<int> direct;         ///< Outputs (positions in Projection::outputs) read by DirectReader.
-  std::vector<int> through_arrow;  ///< Outputs read by PieceReader.
-  std::vector<int> constant;       ///< Partition columns.
-};
 
 /// Decides per output, by file: direct for flat leaf columns whose physical and logical type Converter::Convert takes
 /// as documented there; through Arrow for all others (nested, INT96, dear chains, dictionaries of odd types, where
@@ -65,31 +60,11 @@ class DirectReader {
   virtual arrow::Status Read(int64_t rows, const std::vector<SlotColumn>& targets, int64_t slot_row) = 0;
 };
 
-/// Reads columns of one row group through Arrow in pieces, and filters them.
-///
-/// Ownership, threads, blocking: as DirectReader.
-class PieceReader {
- public:
-  struct Piece {
-    std::shared_ptr<arrow::RecordBatch>
-        rows;  ///< Columns in the order of `outputs` (partition columns excluded), filtered; may have 0 rows.
-    int64_t first_row = 0;  ///< Of the piece in its row group, before the filter.
-    int64_t rows_read = 0;  ///< Before the filter.
-    /// With a filter: for each row in `rows`, its position in the row group (for messages); null without.
-    std::shared_ptr<arrow::Array> row_numbers;
-  };
-
-  /// \param piece_rows  rows to read at once, >= 1.
-  static arrow::Result<std::unique_ptr<PieceReader>> Open(std::shared_ptr<const ParquetFile> file, int row_group,
-                                                          const Projection& projection, std::vector<int> outputs,
-                                                          std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                          int64_t skip_rows);
-  virtual ~PieceReader() = default;
-
-  /// The next piece (exactly piece_rows rows before the filter, but for the last); `rows` null at the end of the row
-  /// group. Errors as DirectReader::Read. Buffers come from the pool. Arrays are validated (ValidateFull) so that
-  /// nothing later reads out of bounds.
-  virtual arrow::Result<Piece> Next() = 0;
-};
+/// A PieceReader of a row group.
+/// \param piece_rows  rows to read at once, >= 1.
+arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
+                                                               const Projection& projection, std::vector<int> outputs,
+                                                               std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
+                                                               int64_t skip_rows);
 
 }  // namespace penstock

@@ -175,7 +175,7 @@ class Vocabulary {
 
 arrow::Status AddFile(const ParquetFile& file, std::vector<Vocabulary>* vocabularies) {
   for (Vocabulary& vocabulary : *vocabularies) {
-    ARROW_RETURN_NOT_OK(CheckColumn(file, vocabulary.field()));
+    ARROW_RETURN_NOT_OK(CheckColumn(*file.schema, text::Quoted(file.entry.path), vocabulary.field()));
     for (int row_group = 0; row_group < file.metadata->num_row_groups(); ++row_group) {
       const arrow::Status added = CatchParquet([&] { return vocabulary.AddRowGroup(file, row_group); });
       if (added.ok()) continue;
@@ -189,19 +189,17 @@ arrow::Status AddFile(const ParquetFile& file, std::vector<Vocabulary>* vocabula
 
 }  // namespace
 
-arrow::Result<std::map<std::string, std::shared_ptr<arrow::Array>>> ReadVocabularies(
-    const std::vector<std::shared_ptr<arrow::Field>>& fields, const FileSet& files, const ParquetFile& first,
-    arrow::MemoryPool* pool, IoCounters* counters) {
-  std::map<std::string, std::shared_ptr<arrow::Array>> values;
+arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, const FileSet& files,
+                                             arrow::MemoryPool* pool, IoCounters* counters) {
+  Vocabularies values;
   if (fields.empty()) return values;
   std::vector<Vocabulary> vocabularies;
   for (const auto& field : fields) {
     ARROW_ASSIGN_OR_RAISE(Vocabulary vocabulary, Vocabulary::Make(field, pool));
     vocabularies.push_back(std::move(vocabulary));
   }
-  ARROW_RETURN_NOT_OK(AddFile(first, &vocabularies));
-  for (size_t i = 1; i < files.files.size(); ++i) {
-    ARROW_ASSIGN_OR_RAISE(auto file, OpenParquet(*files.filesystem, files.files[i], counters));
+  for (const FileEntry& entry : files.files) {
+    ARROW_ASSIGN_OR_RAISE(auto file, OpenParquet(*files.filesystem, entry, counters));
     ARROW_RETURN_NOT_OK(AddFile(*file, &vocabularies));
   }
   for (Vocabulary& vocabulary : vocabularies) {

@@ -4,13 +4,9 @@
 #include <arrow/result.h>
 #include <arrow/type_fwd.h>
 
-#include <map>
-#include <memory>
-#include <string>
-#include <vector>
-
 #include "source/file_set.h"
 #include "source/parquet_file.h"
+#include "source/source.h"
 
 namespace penstock {
 
@@ -19,13 +15,9 @@ namespace penstock {
 ///
 /// Where a column chunk is fully dictionary-encoded only its dictionary page is read (it may hold values that no row
 /// uses).
-/// \param fields  of dictionary type, all in `first`.
+/// \param fields  of dictionary type, all in the first file.
 /// \return by name; errors name the file, the row group and the column. Blocking: reads every footer.
-arrow::Result<std::map<std::string, std::shared_ptr<arrow::Array>>> ReadVocabularies(
-    const std::vector<std::shared_ptr<arrow::Field>>& fields, const FileSet& files, const ParquetFile& first,
-    arrow::MemoryPool* pool, IoCounters* counters);
-
-/// That `file` has the column `field`, once and with the same type. Errors start with "'path': ".
-arrow::Status CheckColumn(const ParquetFile& file, const arrow::Field& field);
+arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, const FileSet& files,
+                                             arrow::MemoryPool* pool, IoCounters* counters);
 
 }  // namespace penstock

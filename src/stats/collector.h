@@ -7,7 +7,7 @@
 
 #include "penstock/mutex.h"
 #include "penstock/stats.h"
-#include "source/parquet_file.h"
+#include "source/io_counters.h"
 #include "stats/histogram.h"
 
 namespace penstock {

@@ -11,6 +11,8 @@
 
 #include <variant>
 
+#include "source/parquet_source.h"
+#include "source/prune.h"
 #include "source_testing.h"
 
 namespace penstock {
@@ -30,8 +32,9 @@ class ProjectionTest : public testing::Test {
 
   arrow::Result<Projection> Make() {
     ARROW_ASSIGN_OR_RAISE(files_, ResolveFiles({folder_.path()}, nullptr));
-    ARROW_ASSIGN_OR_RAISE(first_, OpenParquet(*files_.filesystem, files_.files[0], &counters_));
-    return MakeProjection(options_, files_, *first_, arrow::default_memory_pool(), &counters_);
+    ARROW_ASSIGN_OR_RAISE(first_, OpenParquet(*files_.filesystem, files_.files[0], nullptr));
+    ARROW_ASSIGN_OR_RAISE(const auto source, MakeParquetSource(files_, &counters_));
+    return MakeProjection(options_, *source, arrow::default_memory_pool());
   }
   std::string Error() {
     const arrow::Status status = Make().status();
@@ -47,7 +50,7 @@ class ProjectionTest : public testing::Test {
     auto projection = Make();
     EXPECT_TRUE(projection.ok()) << projection.status();
     auto file = OpenParquet(*files_.filesystem, files_.files[1], nullptr);
-    return CheckSchema(*projection, **file).message();
+    return CheckSchema(*projection, *(*file)->schema, "'" + (*file)->entry.path + "'").message();
   }
   std::vector<std::string> Vocabulary(const std::string& input) {
     auto projection = Make();

@@ -1,3 +1,5 @@
+#include "source/prune.h"
+
 #include <arrow/array/array_primitive.h>
 #include <arrow/array/util.h>
 #include <arrow/compute/api_scalar.h>
@@ -208,7 +210,8 @@ void CheckSeed(uint64_t seed, Outcome* outcome) {
   RandomFilter filters(&random);
   for (int i = 0; i < 40; ++i) {
     options.filter = std::make_shared<cp::Expression>(filters.Make(3));
-    auto projection = MakeProjection(options, files, *file, arrow::default_memory_pool(), nullptr);
+    SchemaSource source(files, *file);
+    auto projection = MakeProjection(options, source, arrow::default_memory_pool());
     ASSERT_TRUE(projection.ok()) << projection.status();
     const std::vector<int64_t> matches = MatchesPerRowGroup(*projection, *table, *file);
     for (size_t g = 0; g < matches.size(); ++g) {
@@ -249,7 +252,8 @@ class PruneCase {
     LoaderOptions options;
     options.layout = Layout::kArrow;
     options.filter = std::make_shared<cp::Expression>(std::move(filter));
-    auto projection = MakeProjection(options, files_, *file_, arrow::default_memory_pool(), nullptr);
+    SchemaSource source(files_, *file_);
+    auto projection = MakeProjection(options, source, arrow::default_memory_pool());
     EXPECT_TRUE(projection.ok()) << projection.status();
     std::vector<int> left;
     for (int g = 0; projection.ok() && g < file_->metadata->num_row_groups(); ++g) {

@@ -211,7 +211,7 @@ TEST(RowGroupReaderTest, PiecesAreExactAndFiltered) {
   const auto filter = arrow::compute::and_(call("less", {field_ref("n"), literal(int64_t{250})}),
                                            call("equal", {field_ref("day"), literal(int32_t{7})}));
   projection.filter = std::make_shared<arrow::compute::Expression>(Must(filter.Bind(*projection.dataset_schema)));
-  auto reader = Must(PieceReader::Open(file, 0, projection, {1}, RoomyPool(), 300, 0));
+  auto reader = Must(OpenRowGroupPieces(file, 0, projection, {1}, RoomyPool(), 300, 0));
   std::vector<int64_t> kept;
   for (int64_t first = 0; first < 1000; first += 300) {
     const auto piece = Must(reader->Next());

@@ -24,6 +24,7 @@
 
 #include "source/file_set.h"
 #include "source/parquet_file.h"
+#include "source/source.h"
 
 /// What the tests of src/source share: a folder that goes away, and Parquet files in it.
 namespace penstock::source_testing {
@@ -100,6 +101,25 @@ inline arrow::Result<std::shared_ptr<ParquetFile>> Open(const std::string& path,
   entry.path = path;
   return OpenParquet(fs, entry, counters);
 }
+
+/// The schema of a file and nothing to read, for projections.
+class SchemaSource final : public Source {
+ public:
+  SchemaSource(const FileSet& files, const ParquetFile& first) {
+    SetSchema(*first.schema, files.partition_fields, first.entry.path);
+  }
+  bool is_counted() const override { return true; }
+  int64_t known_rows() const override { return -1; }
+  int64_t num_files() const override { return 1; }
+  std::string_view chunk_name() const override { return "row group"; }
+  int64_t MemoryBytes() const override { return 0; }
+  arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext&) override {
+    return arrow::Status::NotImplemented("nothing to read");
+  }
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector&, arrow::MemoryPool*) override {
+    return Vocabularies{};
+  }
+};
 
 }  // namespace penstock::source_testing
 

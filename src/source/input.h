@@ -1,0 +1,86 @@
+#pragma once
+
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memory/reserved_pool.h"
+#include "source/piece_reader.h"
+#include "source/projection.h"
+
+namespace penstock {
+
+class DirectReader;
+
+/// How the columns of an input are read: decoded straight into the slot, or through Arrow arrays.
+struct ReadPlan {
+  std::vector<int> direct;         ///< Outputs (positions in Projection::outputs) read by DirectReader.
+  std::vector<int> through_arrow;  ///< Outputs read by PieceReader.
+  std::vector<int> constant;       ///< Partition columns.
+};
+
+/// One thing that is open and has chunks: a Parquet file (its chunks are row groups), an Arrow file (record batches), a
+/// table, one batch of a stream. Checked against the projection when it was opened; what it holds is charged to the
+/// ledger from then until it dies.
+///
+/// Ownership: shared by the chunks that are read. Threads: every method may be called from any thread.
+/// Blocking: the readers read, nothing else does.
+class Input {
+ public:
+  virtual ~Input() = default;
+
+  virtual int num_chunks() const = 0;
+  virtual int64_t rows(int chunk) const = 0;
+  /// For messages: "'path', row group 3".
+  virtual std::string Where(int chunk) const = 0;
+  const ReadPlan& read_plan() const { return read_plan_; }
+  /// One per partition field of the data set, in its type.
+  virtual const arrow::ScalarVector& partition_values() const = 0;
+  /// Charged as metadata, in bytes.
+  virtual int64_t metadata_bytes() const { return 0; }
+  /// Bytes that were charged when they were seen (what a user's iterable gave).
+  virtual int64_t pulled_bytes() const { return 0; }
+  /// False where the projection's filter cannot be true for any row of the chunk, by what is known without reading.
+  virtual arrow::Result<bool> MayMatch(const Projection& projection, int chunk) const = 0;
+
+  /// What is to be reserved for decoding; in bytes. Metadata can lie: these are promises, not bounds.
+  /// DirectBytes: of all columns of ReadPlan::direct. PieceBytes: of reading ReadPlan::through_arrow with `rows` rows
+  /// of pieces held. DecodedBytes: of all the chunk's rows as arrays.
+  virtual int64_t DirectBytes(const Projection& projection, int chunk) const = 0;
+  virtual int64_t PieceBytes(const Projection& projection, int chunk, int64_t rows) const = 0;
+  virtual int64_t DecodedBytes(int chunk) const = 0;
+  /// Of one column where the chunk lies; 0: not known.
+  virtual int64_t StoredBytes(int chunk, const std::string& column) const = 0;
+
+  /// A reader of ReadPlan::through_arrow.
+  /// \param piece_rows  rows to read at once, >= 1.
+  /// \param skip_rows   rows at the front to pass over (a reader that was closed for want of memory is opened again
+  ///                    where it stood).
+  virtual arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
+                                                                 std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
+                                                                 int64_t skip_rows) const = 0;
+  /// A reader of some of ReadPlan::direct.
+  virtual arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection& projection, int chunk,
+                                                                  std::vector<int> outputs,
+                                                                  std::shared_ptr<ReservedPool> pool,
+                                                                  int64_t skip_rows) const = 0;
+
+ protected:
+  ReadPlan read_plan_;  ///< Constant once it is open.
+};
+
+/// The part of an input that is read as one: a row group, a record batch.
+struct ChunkSpec {
+  std::shared_ptr<const Input> input;
+  int index = 0;
+  int64_t rows = 0;  ///< > 0.
+
+  std::string Where() const { return input->Where(index); }
+};
+
+}  // namespace penstock

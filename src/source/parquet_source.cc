@@ -1,0 +1,144 @@
+#include "source/parquet_source.h"
+
+#include <parquet/metadata.h>
+
+#include <utility>
+
+#include "source/prune.h"
+#include "source/read_plan.h"
+#include "source/row_group_reader.h"
+#include "source/text.h"
+#include "source/vocabulary.h"
+
+namespace penstock {
+namespace {
+
+/// An open Parquet file; its footer is charged to the ledger's `metadata` account.
+class ParquetInput final : public Input {
+ public:
+  static arrow::Result<std::shared_ptr<const Input>> Open(arrow::fs::FileSystem& fs, const FileEntry& entry,
+                                                          const InputContext& context, IoCounters* counters) {
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> file, OpenParquet(fs, entry, counters));
+    const int64_t bytes = file->MemoryBytes();
+    if (!context.ledger->TryAdd(Account::kMetadata, bytes)) {
+      return arrow::Status::OutOfMemory(
+          text::Quoted(entry.path), ": the footer takes ", bytes,
+          " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
+    }
+    auto input = std::make_shared<ParquetInput>(std::move(file), context.ledger, bytes);
+    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->file_->schema, text::Quoted(entry.path)));
+    input->read_plan_ = MakeReadPlan(*context.projection, *input->file_, context.use_direct_decode);
+    return input;
+  }
+
+  ParquetInput(std::shared_ptr<const ParquetFile> file, std::shared_ptr<Ledger> ledger, int64_t bytes)
+      : file_(std::move(file)), ledger_(std::move(ledger)), bytes_(bytes) {}
+  ~ParquetInput() override {
+    file_.reset();
+    ledger_->Sub(Account::kMetadata, bytes_);
+  }
+  ParquetInput(const ParquetInput&) = delete;
+  ParquetInput& operator=(const ParquetInput&) = delete;
+
+  int num_chunks() const override { return file_->metadata->num_row_groups(); }
+  int64_t rows(int chunk) const override { return file_->metadata->RowGroup(chunk)->num_rows(); }
+  std::string Where(int chunk) const override {
+    return text::Quoted(file_->entry.path) + ", row group " + std::to_string(chunk);
+  }
+  const arrow::ScalarVector& partition_values() const override { return file_->entry.partition_values; }
+  int64_t metadata_bytes() const override { return bytes_; }
+  arrow::Result<bool> MayMatch(const Projection& projection, int chunk) const override {
+    return penstock::MayMatch(projection, *file_, chunk);
+  }
+
+  int64_t DirectBytes(const Projection& projection, int chunk) const override {
+    return EstimateDirectBytes(*file_, chunk, projection, read_plan_.direct);
+  }
+  int64_t PieceBytes(const Projection& projection, int chunk, int64_t rows) const override {
+    return EstimatePieceBytes(*file_, chunk, projection, read_plan_.through_arrow, rows);
+  }
+  int64_t DecodedBytes(int chunk) const override { return file_->metadata->RowGroup(chunk)->total_byte_size(); }
+  int64_t StoredBytes(int chunk, const std::string& column) const override {
+    const auto group = file_->metadata->RowGroup(chunk);
+    const int leaf = group->schema()->ColumnIndex(column);
+    return leaf < 0 ? 0 : group->ColumnChunk(leaf)->total_compressed_size();
+  }
+
+  arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
+                                                         std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
+                                                         int64_t skip_rows) const override {
+    return OpenRowGroupPieces(file_, chunk, projection, read_plan_.through_arrow, std::move(pool), piece_rows,
+                              skip_rows);
+  }
+  arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection& projection, int chunk,
+                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
+                                                          int64_t skip_rows) const override {
+    return DirectReader::Open(file_, chunk, projection, std::move(outputs), std::move(pool), skip_rows);
+  }
+
+ private:
+  std::shared_ptr<const ParquetFile> file_;
+  const std::shared_ptr<Ledger> ledger_;
+  const int64_t bytes_;
+};
+
+class ParquetSequence final : public InputSequence {
+ public:
+  ParquetSequence(const FileSet* files, InputContext context, IoCounters* counters)
+      : files_(files), context_(std::move(context)), counters_(counters) {}
+
+  arrow::Result<std::shared_ptr<const Input>> Next() override {
+    if (next_ == files_->files.size()) return nullptr;
+    ARROW_ASSIGN_OR_RAISE(auto input,
+                          ParquetInput::Open(*files_->filesystem, files_->files[next_], context_, counters_));
+    ++next_;
+    return input;
+  }
+
+ private:
+  const FileSet* files_;
+  const InputContext context_;
+  IoCounters* const counters_;
+  size_t next_ = 0;
+};
+
+class ParquetSource final : public Source {
+ public:
+  ParquetSource(FileSet files, IoCounters* counters) : files_(std::move(files)), counters_(counters) {}
+
+  arrow::Status Init() {
+    const FileEntry& first = files_.files.front();
+    ARROW_ASSIGN_OR_RAISE(const auto file, OpenParquet(*files_.filesystem, first, counters_));
+    if (files_.files.size() == 1) known_rows_ = file->metadata->num_rows();
+    SetSchema(*file->schema, files_.partition_fields, first.path);
+    return arrow::Status::OK();
+  }
+
+  bool is_counted() const override { return true; }
+  int64_t known_rows() const override { return known_rows_; }
+  int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
+  std::string_view chunk_name() const override { return "row group"; }
+  int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
+
+  arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
+    return std::make_unique<ParquetSequence>(&files_, context, counters_);
+  }
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
+    return penstock::ReadVocabularies(fields, files_, pool, counters_);
+  }
+
+ private:
+  const FileSet files_;
+  IoCounters* const counters_;
+  int64_t known_rows_ = -1;
+};
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<Source>> MakeParquetSource(FileSet files, IoCounters* counters) {
+  auto source = std::make_unique<ParquetSource>(std::move(files), counters);
+  ARROW_RETURN_NOT_OK(source->Init());
+  return source;
+}
+
+}  // namespace penstock
