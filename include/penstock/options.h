@@ -26,6 +26,10 @@ struct NullPolicy {
 /// How batches are laid out. kTensor: each type as torch and NumPy want it. kArrow: as Arrow wants it, nulls carried.
 enum class Layout { kTensor, kArrow };
 
+/// What becomes of the rows that do not divide by the number of ranks. kDrop: nobody gets them (counted in the stats).
+/// kRepeat: the rows at the front of the epoch come again at its end, so that all ranks have as many.
+enum class Uneven { kDrop, kRepeat };
+
 struct LoaderOptions {
   /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a
   /// pattern's files sorted by path.
