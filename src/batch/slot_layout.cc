@@ -1,43 +1,120 @@
 #include "batch/slot_layout.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace penstock {
 namespace {
 
 constexpr int64_t kColumnAlignment = 64;  // A cache line, and what Arrow recommends.
 constexpr int64_t kPageBytes = 4096;
+// A process has 128 TiB.
+constexpr int64_t kMostAddressBytes = int64_t{1} << 41;
 
 int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+int64_t ExtraElements(const Strand& strand, int64_t batches) {
+  return strand.kind == Strand::Kind::kOffsets ? batches : 0;
+}
+
 }  // namespace
 
-SlotLayout::SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_rows, int64_t batches_per_slot)
+SlotLayout::SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_rows, int64_t batches_per_slot,
+                       int64_t most_arena_bytes)
     : schema_(std::move(schema)), batch_rows_(batch_rows), batches_per_slot_(batches_per_slot) {
   int64_t end = 0;
   for (const Field& field : *schema_) {
     Place place;
-    place.values = end;
-    end = RoundUp(end + rows() * field.row_bytes(), kColumnAlignment);
-    if (field.has_mask) {
-      place.mask = end;
-      end = RoundUp(end + rows() * field.items(), kColumnAlignment);
+    if (field.varying != nullptr) {
+      end = PlaceVarying(*field.varying, end, &place);
+    } else {
+      place.values = end;
+      end = RoundUp(end + rows() * field.row_bytes(), kColumnAlignment);
+      if (field.has_mask) {
+        place.mask = end;
+        end = RoundUp(end + rows() * field.items(), kColumnAlignment);
+      }
     }
-    places_.push_back(place);
+    places_.push_back(std::move(place));
   }
   bytes_ = std::max(kPageBytes, RoundUp(end, kPageBytes));
+  if (!arenas_.empty()) PlaceArenas(most_arena_bytes);
 }
 
-Batch SlotLayout::View(uint8_t* base, int64_t batch, int64_t num_rows, std::shared_ptr<void> hold) const {
+int64_t SlotLayout::PlaceVarying(const VaryingColumn& column, int64_t end, Place* place) {
+  place->first_domain = num_domains_;
+  num_domains_ += column.num_domains();
+  for (const Strand& strand : column.strands()) {
+    if (strand.domain > 0) {
+      place->strands.push_back(-1);  // Behind the fixed part, once that is known.
+      arenas_.push_back(
+          {place->first_domain + strand.domain - 1, strand.width, ExtraElements(strand, batches_per_slot_)});
+      continue;
+    }
+    place->strands.push_back(end);
+    end = RoundUp(end + (rows() + ExtraElements(strand, batches_per_slot_)) * strand.width, kColumnAlignment);
+  }
+  return end;
+}
+
+void SlotLayout::PlaceArenas(int64_t most_arena_bytes) {
+  const int64_t by_address = kMostAddressBytes / static_cast<int64_t>(arenas_.size());
+  const int64_t each = RoundUp(std::min(most_arena_bytes, by_address) + kPageBytes, kPageBytes);
+  capacities_.assign(static_cast<size_t>(num_domains_), std::numeric_limits<int64_t>::max() / 64);
+  for (const Arena& arena : arenas_) {
+    int64_t& capacity = capacities_[static_cast<size_t>(arena.domain)];
+    capacity = std::min(capacity, each / arena.width - arena.extra);
+  }
+  int64_t end = bytes_;
+  for (Place& place : places_) {
+    for (int64_t& strand : place.strands) {
+      if (strand >= 0) continue;
+      strand = end;
+      end += each;
+    }
+  }
+  arena_address_bytes_ = end - bytes_;
+}
+
+int64_t SlotLayout::ArenaBytes(const int64_t* used) const {
+  int64_t bytes = 0;
+  for (const Arena& arena : arenas_) {
+    if (used[arena.domain] > 0) bytes += RoundUp((used[arena.domain] + arena.extra) * arena.width, kPageBytes);
+  }
+  return bytes;
+}
+
+std::vector<uint8_t*> SlotLayout::Strands(uint8_t* base, int i) const {
+  std::vector<uint8_t*> strands;
+  for (int64_t strand : places_[static_cast<size_t>(i)].strands) strands.push_back(base + strand);
+  return strands;
+}
+
+Batch SlotLayout::View(uint8_t* base, const ArenaFill* fill, int64_t batch, int64_t num_rows,
+                       std::shared_ptr<void> hold) const {
   std::vector<Batch::Column> columns;
   columns.reserve(places_.size());
   const int64_t first_row = batch * batch_rows_;
   for (size_t i = 0; i < places_.size(); ++i) {
     const Field& field = (*schema_)[i];
     Batch::Column column;
-    column.values = base + places_[i].values + first_row * field.row_bytes();
-    if (field.has_mask) column.mask = base + places_[i].mask + first_row * field.items();
-    columns.push_back(column);
+    if (field.varying != nullptr) {
+      const std::vector<uint8_t*> strands = Strands(base, static_cast<int>(i));
+      VaryingColumn::Target target;
+      target.strands = strands.data();
+      target.batch = batch;
+      target.row = target.batch_row = first_row;
+      if (fill != nullptr) {
+        target.first = target.batch_first = fill->first(batch) + places_[i].first_domain;
+        const int64_t* counts = fill->counts(batch) + places_[i].first_domain;
+        column.counts.assign(counts, counts + field.varying->num_domains());
+      }
+      column.strands = field.varying->View(target);
+    } else {
+      column.values = base + places_[i].values + first_row * field.row_bytes();
+      if (field.has_mask) column.mask = base + places_[i].mask + first_row * field.items();
+    }
+    columns.push_back(std::move(column));
   }
   return Batch(schema_, std::move(columns), num_rows, std::move(hold));
 }
@@ -45,7 +122,13 @@ Batch SlotLayout::View(uint8_t* base, int64_t batch, int64_t num_rows, std::shar
 int64_t SlotLayout::BatchBytes(const Schema& schema, int64_t batch_rows) {
   int64_t bytes = 0;
   for (const Field& field : schema) {
-    bytes += batch_rows * (field.row_bytes() + (field.has_mask ? field.items() : 0));
+    if (field.varying == nullptr) {
+      bytes += batch_rows * (field.row_bytes() + (field.has_mask ? field.items() : 0));
+      continue;
+    }
+    for (const Strand& strand : field.varying->strands()) {
+      if (strand.domain == 0) bytes += (batch_rows + ExtraElements(strand, 1)) * strand.width;
+    }
   }
   return bytes;
 }

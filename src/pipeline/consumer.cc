@@ -46,7 +46,8 @@ std::optional<Batch> Scheduler::NextInHand() {
   const int64_t rows = std::min(plan_.layout->batch_rows(), hand_.num_rows - batch * plan_.layout->batch_rows());
   std::shared_ptr<SlotLease> lease = hand_.lease;
   if (hand_.next_batch == hand_.num_batches) hand_.lease.reset();  // From here on the batches alone hold the slot.
-  return plan_.layout->View(hand_.base, batch, rows, std::make_shared<BatchHold>(std::move(lease), plan_.held_batches));
+  auto hold = std::make_shared<BatchHold>(std::move(lease), plan_.held_batches);
+  return plan_.layout->View(hand_.base, hand_.fill.get(), batch, rows, std::move(hold));
 }
 
 // The slot that can be handed over now, or -1.
@@ -70,15 +71,17 @@ bool Scheduler::IsEndLocked() const {
 
 void Scheduler::HandOverLocked(int64_t index) {
   const auto found = open_.find(index);
-  plan_.ledger->Move(Account::kSlots, Account::kUser, plan_.layout->bytes());
+  Slot& slot = found->second;
+  plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
   hand_ = {};
-  hand_.base = found->second.memory.data();
+  hand_.base = slot.storage.memory.data();
+  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<const ArenaFill>(std::move(slot.fill));
   hand_.num_rows = SlotRowsLocked(index);
   const int64_t batch_rows = plan_.layout->batch_rows();
   // Rows that a failure cut off from their batch are not given.
   const bool drops_last = plan_.drop_last || !plan_failure_.ok();
   hand_.num_batches = drops_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
-  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(found->second.memory));
+  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
   open_.erase(found);
   ++user_slots_;
   ++delivered_slots_;
@@ -95,7 +98,8 @@ arrow::Status Scheduler::KeptBatchesLocked() const {
   const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
   return arrow::Status::CapacityError(
       "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
-      FormatBytes(user_slots_ * plan_.layout->bytes()), " of a budget of ", FormatBytes(plan_.ledger->budget_bytes()),
+      FormatBytes(plan_.ledger->Report()[Account::kUser].current_bytes), " of a budget of ",
+      FormatBytes(plan_.ledger->budget_bytes()),
       "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
       "memory_budget.");
 }
@@ -138,6 +142,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       continue;
     }
     is_opening_tried = false;
+    if (is_stuck_) return kept_slots_ > 0 ? KeptBatchesLocked() : ArenasRefusedLocked();
     if (plan_.num_workers == 0) {
       ARROW_RETURN_NOT_OK(WorkOnce());
       if (deadline && std::chrono::steady_clock::now() >= *deadline && DeliverableLocked() < 0 && !IsEndLocked()) {
@@ -194,8 +199,13 @@ bool Scheduler::WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bo
 arrow::Status Scheduler::WorkOnce() {
   Task task;
   Doomed doomed;
-  if (!TakeLocked(&task, &doomed)) return KeptBatchesLocked();
-  RunTask(task, std::move(doomed));
+  if (TakeLocked(&task, &doomed)) {
+    RunTask(task, std::move(doomed));
+  } else if (!doomed.empty()) {
+    Destroy(std::move(doomed));
+  } else if (failed_slot_ == kNever) {
+    return KeptBatchesLocked();
+  }
   return arrow::Status::OK();
 }
 

@@ -22,6 +22,10 @@ void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) 
     case Task::Kind::kMorsel:
       FinishMorselLocked(task, outcome.status, doomed);
       break;
+    case Task::Kind::kMakeRoom:
+      PlaceAllLocked(doomed);
+      if (IsStarvedForArenasLocked()) GiveUpOnArenasLocked();
+      break;
     case Task::Kind::kNone:
       break;
   }
@@ -42,106 +46,79 @@ void Scheduler::FinishPlanLocked(Outcome outcome) {
   // A failure stands at the end of the rows that came before it.
   if (total_rows_ < 0) plan_failure_ = std::move(outcome.status);
   is_plan_done_ = true;
-  if (plan_.is_counted() || placing_sequence_ == next_sequence_) SetTotalLocked(frontier_row_);
+  if (plan_.is_counted() || placing_[0].sequence == next_sequence_) SetTotalLocked(frontier_row_);
 }
 
 void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) {
   Chunk& chunk = *task.chunk;
-  chunk.is_piece_in_flight = false;
+  PieceStream& stream = *task.stream;
+  stream.is_in_flight = false;
   if (outcome.status.IsOutOfMemory()) {
-    doomed->piece_readers.push_back(std::move(chunk.pieces));
-    if (!task.is_last_try || chunk.piece_rows > 1) {
-      chunk.piece_rows = std::max<int64_t>(1, chunk.piece_rows / 2);
-      chunk.starved_at = num_freed_ + 1;  // What this very task lets go is not worth a try.
+    doomed->piece_readers.push_back(std::move(stream.reader));
+    if (!task.is_last_try || stream.piece_rows > 1) {
+      stream.piece_rows = std::max<int64_t>(1, stream.piece_rows / 2);
+      stream.starved_at = num_freed_ + 1;  // What this very task lets go is not worth a try.
       return;
     }
     outcome.status = Refused(outcome.status, chunk);
   }
+  const bool is_placed_in_order = IsPlacedInOrder(stream.number);
   if (!outcome.status.ok()) {
-    chunk.are_pieces_done = true;
+    stream.is_done = true;
     if (plan_.is_counted()) {
-      FailLocked(SlotOf(chunk.begin_row + chunk.next_piece_row), std::move(outcome.status));
+      FailLocked(SlotOf(chunk.begin_row + stream.next_row), std::move(outcome.status));
     } else {
-      chunk.failure = std::move(outcome.status);
-      PlaceBlocksLocked(doomed);
+      stream.failure = std::move(outcome.status);
+      PlaceLocked(stream.number, doomed);
     }
     return;
   }
-  if (outcome.block != nullptr) chunk.next_piece_row = outcome.piece_first_row + outcome.piece_rows_read;
-  if (outcome.block == nullptr || chunk.next_piece_row >= chunk.rows) {
-    chunk.are_pieces_done = true;
-    doomed->piece_readers.push_back(std::move(chunk.pieces));
+  if (outcome.block != nullptr) stream.next_row = outcome.piece_first_row + outcome.piece_rows_read;
+  if (outcome.block == nullptr || stream.next_row >= chunk.rows) {
+    stream.is_done = true;
+    doomed->piece_readers.push_back(std::move(stream.reader));
   }
-  if (plan_.is_counted()) {
-    if (outcome.block != nullptr) {
-      const int64_t wanted = std::min(outcome.block->num_rows(), chunk.rows - outcome.piece_first_row);
-      AddBlockLaneLocked(&chunk, std::move(outcome.block), chunk.begin_row + outcome.piece_first_row, wanted);
+  if (outcome.block != nullptr) {
+    int64_t rows = outcome.block->num_rows();
+    if (plan_.is_counted()) rows = std::min(rows, chunk.rows - outcome.piece_first_row);
+    if (rows == 0) {
+      doomed->blocks.push_back(std::move(outcome.block));
+    } else if (is_placed_in_order) {
+      stream.unplaced.push_back({std::move(outcome.block), 0, rows});
+      ++stream.ready_blocks;
+    } else {
+      ++stream.ready_blocks;
+      AddBlockLaneLocked(&chunk, &stream, std::move(outcome.block), 0, chunk.begin_row + outcome.piece_first_row, rows)
+          ->is_end_of_block = true;
     }
-    RetireChunkLocked(&chunk, doomed);
-    return;
   }
-  if (outcome.block != nullptr && outcome.block->num_rows() > 0) {
-    chunk.unplaced.push_back(std::move(outcome.block));
-    ++chunk.ready_blocks;
-  } else if (outcome.block != nullptr) {
-    doomed->blocks.push_back(std::move(outcome.block));
-  }
-  PlaceBlocksLocked(doomed);
-}
-
-// Discovered plans: gives rows their place, in the order of the plan, as far as it is known.
-void Scheduler::PlaceBlocksLocked(Doomed* doomed) {
-  while (total_rows_ < 0 && failed_slot_ == kNever) {
-    const auto found = chunks_.find(placing_sequence_);
-    if (found == chunks_.end()) {
-      if (!is_plan_done_ || pending_.has_value()) return;
-      if (placing_sequence_ < next_sequence_) return;
-      SetTotalLocked(frontier_row_);
-      return;
-    }
-    Chunk& chunk = *found->second;
-    while (!chunk.unplaced.empty()) {
-      std::shared_ptr<const Block> block = std::move(chunk.unplaced.front());
-      chunk.unplaced.pop_front();
-      --chunk.ready_blocks;
-      int64_t rows = block->num_rows();
-      if (plan_.limit) rows = std::min(rows, *plan_.limit - frontier_row_);
-      if (rows > 0) AddBlockLaneLocked(&chunk, std::move(block), frontier_row_, rows);
-      frontier_row_ += rows;
-      if (block != nullptr) doomed->blocks.push_back(std::move(block));
-    }
-    if (plan_.limit && frontier_row_ == *plan_.limit) {
-      is_plan_done_ = true;
-      SetTotalLocked(frontier_row_);
-      return;
-    }
-    if (!chunk.failure.ok()) {
-      FailLocked(SlotOf(frontier_row_), chunk.failure);
-      return;
-    }
-    if (!chunk.are_pieces_done || chunk.is_piece_in_flight) return;
-    ++placing_sequence_;
+  if (is_placed_in_order) {
+    PlaceLocked(stream.number, doomed);
+  } else {
     RetireChunkLocked(&chunk, doomed);
   }
 }
 
-void Scheduler::AddBlockLaneLocked(Chunk* chunk, std::shared_ptr<const Block> block, int64_t begin_row, int64_t rows) {
+Lane* Scheduler::AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block,
+                                    int64_t block_row, int64_t begin_row, int64_t rows) {
   auto lane = std::make_unique<Lane>();
   lane->kind = Lane::Kind::kBlock;
   lane->chunk = chunk;
+  lane->stream = stream;
   lane->number = next_lane_number_++;
-  lane->outputs = chunk->spec.input->read_plan().through_arrow;
+  lane->outputs = stream->outputs;
   if (!plan_.is_counted()) lane->constants = chunk->spec.input->read_plan().constant;
   lane->begin_row = lane->next_row = begin_row;
   lane->end_row = begin_row + rows;
   lane->block = std::move(block);
+  lane->block_row = block_row;
   for (int output : lane->outputs) {
-    if (!plan_.projection->outputs[static_cast<size_t>(output)].converter->is_dear()) continue;
+    if (!plan_.projection->outputs[static_cast<size_t>(output)].is_dear()) continue;
     lane->morsel_rows = std::max<int64_t>(1, plan_.layout->batch_rows() / kDearMorselsPerBatch);
   }
-  ++chunk->ready_blocks;
   lanes_.insert(KeyOf(lane.get()));
   chunk->lanes.push_back(std::move(lane));
+  return chunk->lanes.back().get();
 }
 
 void Scheduler::FinishMorselLocked(const Task& task, const arrow::Status& status, Doomed* doomed) {
@@ -173,7 +150,9 @@ void Scheduler::FinishMorselLocked(const Task& task, const arrow::Status& status
 
 void Scheduler::RetireChunkLocked(Chunk* chunk, Doomed* doomed) {
   if (!chunk->is_done()) return;
-  if (!plan_.is_counted() && chunk->sequence >= placing_sequence_) return;
+  for (size_t stream = 0; stream < placing_.size(); ++stream) {
+    if (IsPlacedInOrder(static_cast<int>(stream)) && chunk->sequence >= placing_[stream].sequence) return;
+  }
   const auto found = chunks_.find(chunk->sequence);
   doomed->chunks.push_back(std::move(found->second));
   chunks_.erase(found);

@@ -11,6 +11,7 @@ namespace {
 // Below this many elements a row group is not worth sharing; above, lanes are few enough to be found quickly.
 constexpr int64_t kCellsPerLane = 16 * 1024;
 constexpr int64_t kMaxLanes = 16;
+constexpr size_t kMaxStreams = 8;
 
 std::unique_ptr<Lane> NewLane(Chunk* chunk, Lane::Kind kind, int64_t* next_number) {
   auto lane = std::make_unique<Lane>();
@@ -37,6 +38,30 @@ Block::~Block() {
   piece = {};
 }
 
+bool Chunk::is_done() const {
+  return lanes.empty() && std::all_of(streams.begin(), streams.end(), [](const PieceStream& stream) {
+           return stream.is_done && !stream.is_in_flight && stream.unplaced.empty();
+         });
+}
+
+int NumStreams(const Projection& projection) {
+  if (projection.filter != nullptr) return 1;
+  return static_cast<int>(std::clamp<size_t>(projection.outputs.size(), 1, kMaxStreams));
+}
+
+std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& projection, int64_t piece_rows) {
+  const std::vector<int>& outputs = chunk.spec.input->read_plan().through_arrow;
+  std::vector<PieceStream> streams(static_cast<size_t>(NumStreams(projection)));
+  for (size_t i = 0; i < streams.size(); ++i) {
+    streams[i].number = static_cast<int>(i);
+    streams[i].piece_rows = piece_rows;
+  }
+  // By position: a column is in the same stream in every row group, whatever the others' way there.
+  for (int output : outputs) streams[static_cast<size_t>(output) % streams.size()].outputs.push_back(output);
+  for (PieceStream& stream : streams) stream.is_done = stream.outputs.empty() && projection.filter == nullptr;
+  return streams;
+}
+
 std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t* next_number) {
   std::vector<std::unique_ptr<Lane>> lanes;
   const Input& input = *chunk->spec.input;
@@ -50,8 +75,7 @@ std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& pro
   std::vector<int64_t> weights(plan.direct.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     const OutputColumn& output = projection.outputs[static_cast<size_t>(plan.direct[i])];
-    weights[i] =
-        input.StoredBytes(chunk->spec.index, output.input) + chunk->rows * output.converter->field().row_bytes();
+    weights[i] = input.StoredBytes(chunk->spec.index, output.input) + chunk->rows * output.field.row_bytes();
   }
   std::vector<size_t> order(weights.size());
   std::iota(order.begin(), order.end(), size_t{0});

@@ -30,6 +30,7 @@ struct Block {
 };
 
 struct Chunk;
+struct PieceStream;
 
 /// A run of rows of some output columns on their way into slots. A worker takes a lane's next rows that lie in one
 /// slot: a morsel.
@@ -50,42 +51,66 @@ struct Lane {
   int64_t begin_row = 0;
   int64_t next_row = 0;  ///< First row not handed out yet.
   int64_t end_row = 0;
-  int64_t morsel_rows = 0;  ///< At most; 0: as many as the slot takes.
-  int64_t cost = 0;         ///< Of two lanes at the same slot the dearer goes first.
+  int64_t block_row = 0;         ///< kBlock: of begin_row, in the block.
+  bool is_end_of_block = false;  ///< kBlock: no rows of the block come after it.
+  int64_t morsel_rows = 0;       ///< At most; 0: as many as the slot takes.
+  int64_t cost = 0;              ///< Of two lanes at the same slot the dearer goes first.
   int in_flight = 0;
   int64_t starved_at = -1;  ///< Its reader was refused memory when this many things had been freed; -1: it was not.
   std::unique_ptr<DirectReader>
       reader;  ///< kDirect: opened by its first morsel, and again after it was closed for want of memory.
   std::shared_ptr<const Block> block;  ///< kBlock.
+  PieceStream* stream = nullptr;       ///< kBlock: where the block comes from.
+  std::vector<int64_t> arena_first;    ///< kBlock: per domain of the slot, the first element of begin_row.
 
   bool is_exclusive() const { return kind == Kind::kDirect; }
   bool is_done() const { return next_row == end_row && in_flight == 0; }
   int64_t num_cells_per_row() const { return static_cast<int64_t>(outputs.size() + constants.size()); }
 };
 
-/// A row group that is open: its reservation, its lanes, and the reader of what goes through Arrow.
+/// Some columns of a row group on their way through Arrow: read piece by piece, one piece at a time, beside the row
+/// group's other streams.
+///
+/// Guarded by the scheduler's mutex but for `reader`, which belongs to the piece task in flight.
+struct PieceStream {
+  int number = 0;            ///< Position in Chunk::streams; the same columns of varying size in every row group.
+  std::vector<int> outputs;  ///< Positions in Projection::outputs.
+  int64_t next_row = 0;      ///< Within the row group: where the next piece begins.
+  int64_t piece_rows = 0;
+  bool is_in_flight = false;
+  bool is_done = false;
+  int64_t starved_at = -1;  ///< As Lane::starved_at.
+  int ready_blocks = 0;     ///< With rows that nobody has taken yet.
+
+  /// Decoded rows whose place is not known yet: in discovered plans, and where their arenas have no room.
+  struct Unplaced {
+    std::shared_ptr<const Block> block;
+    int64_t next_row = 0;  ///< Of the block: what is before has its place.
+    int64_t end_row = 0;
+  };
+  std::deque<Unplaced> unplaced;
+  arrow::Status failure;  ///< Discovered plans: of the piece after those in `unplaced`.
+  std::unique_ptr<PieceReader> reader;
+};
+
+/// A row group that is open: its reservation, its lanes, and the readers of what goes through Arrow.
 struct Chunk {
   int64_t sequence = 0;  ///< Position in the plan.
   ChunkSpec spec;
-  int64_t rows = 0;            ///< That are wanted; fewer than spec.rows where a limit cuts it.
-  int64_t begin_row = 0;       ///< Counted plans: of its first row in the epoch.
-  int64_t next_piece_row = 0;  ///< Within the row group: where the next piece begins.
-  int64_t piece_rows = 0;
-  bool has_pieces = false;
-  bool is_piece_in_flight = false;
-  bool are_pieces_done = false;
-  int64_t starved_at = -1;                            ///< As Lane::starved_at, for the piece reader.
-  int ready_blocks = 0;                               ///< With rows that nobody has taken yet.
-  std::deque<std::shared_ptr<const Block>> unplaced;  ///< Discovered plans: decoded before their place is known.
-  arrow::Status failure;                              ///< Discovered plans: of the piece after those in `unplaced`.
+  int64_t rows = 0;       ///< That are wanted; fewer than spec.rows where a limit cuts it.
+  int64_t begin_row = 0;  ///< Counted plans: of its first row in the epoch.
+  std::vector<PieceStream> streams;
   std::vector<std::unique_ptr<Lane>> lanes;
   std::shared_ptr<ReservedPool> pool;
-  std::unique_ptr<PieceReader> pieces;  ///< Belongs to the piece task in flight.
 
-  bool is_done() const {
-    return lanes.empty() && unplaced.empty() && !is_piece_in_flight && (!has_pieces || are_pieces_done);
-  }
+  bool is_done() const;
 };
+
+/// How many streams the columns that go through Arrow are spread over, so that workers share a row group by columns. A
+/// filter needs all its columns together.
+int NumStreams(const Projection& projection);
+/// The streams of a chunk.
+std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& projection, int64_t piece_rows);
 
 /// The direct lanes of a chunk (and one for its partition columns), over all of its rows. Columns are spread over lanes
 /// by their weight, so that workers share a row group by columns; a row group with little in it is one lane.

@@ -36,7 +36,7 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
 int64_t VocabularyBytes(const Projection& projection) {
   int64_t bytes = 0;
   for (const OutputColumn& output : projection.outputs) {
-    const Field& field = output.converter->field();
+    const Field& field = output.field;
     if (field.vocabulary == nullptr || field.source_type->id() != arrow::Type::DICTIONARY) continue;
     bytes += arrow::util::TotalBufferSize(*field.vocabulary);
   }
@@ -92,7 +92,7 @@ class LoaderImpl : public Loader {
  private:
   arrow::Status CheckUsable() const;
   arrow::Status DivideBudget(int64_t known_rows);
-  int64_t OneBatchSlotBytes() const;
+  int64_t OneBatchSlotBytes(const Survey& survey) const;
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
@@ -146,7 +146,7 @@ arrow::Status LoaderImpl::Init() {
   if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
   if (projection_.outputs.empty()) return arrow::Status::Invalid("no columns: `columns` and `transforms` name none");
   auto schema = std::make_shared<Schema>();
-  for (const OutputColumn& output : projection_.outputs) schema->push_back(output.converter->field());
+  for (const OutputColumn& output : projection_.outputs) schema->push_back(output.field);
   schema_ = std::move(schema);
   metadata_bytes_ += VocabularyBytes(projection_);
   return DivideBudget(known_rows);
@@ -168,16 +168,19 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
                                   " is too small: the least that works here is ", least_bytes, " bytes (two slots of ",
-                                  FormatBytes(OneBatchSlotBytes()), ", ", FormatBytes(first.least_chunk_bytes),
+                                  FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
                                   " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
                                   " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
   }
   ledger_->Add(Account::kMetadata, metadata_bytes_);
   is_metadata_charged_ = true;
   const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
-  sizing_ = SlotSizing::Of(options_, projection_, *schema_, known_rows, rest_bytes - first.least_chunk_bytes);
-  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot);
-  const int64_t slot_bytes = 2 * layout_->bytes();
+  sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
+                           rest_bytes - first.least_chunk_bytes);
+  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
+                                         options_.memory_budget_bytes);
+  sizing_.slot_bytes = layout_->bytes() + ExpectedArenaBytes(first.arena_row_bytes, layout_->rows());
+  const int64_t slot_bytes = 2 * sizing_.slot_bytes;
   // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
   const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
@@ -187,14 +190,17 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   return arrow::Status::OK();
 }
 
-int64_t LoaderImpl::OneBatchSlotBytes() const { return SlotLayout(schema_, options_.batch_size, 1).bytes(); }
+int64_t LoaderImpl::OneBatchSlotBytes(const Survey& survey) const {
+  return SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes).bytes() +
+         ExpectedArenaBytes(survey.arena_row_bytes, options_.batch_size);
+}
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
   return metadata_bytes_ + kInputsOpen * survey.most_input_bytes;
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
-  return MetadataBytes(survey) + 2 * OneBatchSlotBytes() + survey.least_chunk_bytes;
+  return MetadataBytes(survey) + 2 * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
@@ -319,7 +325,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   }
   explanation.batch_bytes = sizing_.batch_bytes;
   explanation.batches_per_slot = sizing_.batches_per_slot;
-  explanation.slot_bytes = layout_->bytes();
+  explanation.slot_bytes = layout_->bytes() + ExpectedArenaBytes(survey->arena_row_bytes, layout_->rows());
   explanation.slots = sizing_.open_slots + 1;
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
@@ -327,7 +333,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.least_budget_bytes = LeastBudget(*survey);
   explanation.predicted_peak_bytes =
       std::min(options_.memory_budget_bytes,
-               explanation.metadata_bytes + explanation.slots * layout_->bytes() + survey->window_chunk_bytes);
+               explanation.metadata_bytes + explanation.slots * explanation.slot_bytes + survey->window_chunk_bytes);
   explanation.num_workers = options_.num_workers;
   for (size_t i = 0; i < projection_.outputs.size(); ++i) {
     const Field& field = (*schema_)[i];

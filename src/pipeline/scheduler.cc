@@ -5,11 +5,26 @@
 
 namespace penstock {
 
+namespace {
+
+std::vector<char> StreamsWithArenas(const EpochPlan& plan) {
+  std::vector<char> has_arenas(static_cast<size_t>(NumStreams(*plan.projection)));
+  for (size_t i = 0; i < plan.layout->schema()->size(); ++i) {
+    const Field& field = (*plan.layout->schema())[i];
+    if (field.varying != nullptr && field.varying->num_domains() > 0) has_arenas[i % has_arenas.size()] = 1;
+  }
+  return has_arenas;
+}
+
+}  // namespace
+
 Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
     : plan_(std::move(plan)),
       num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
+      streams_with_arenas_(StreamsWithArenas(plan_)),
       fork_generation_(ForkGeneration()),
       cursor_(std::move(cursor)),
+      placing_(static_cast<size_t>(NumStreams(*plan_.projection))),
       most_slots_(plan_.sizing.open_slots + 1) {
   plan_.stats->SetSlots(most_slots_, 0);
 }
@@ -31,6 +46,10 @@ void Scheduler::RunWorker() {
       // A chain: who takes work and sees more wakes one colleague, so that the consumer never has to wake them all.
       if (idle_workers_ > 0 && (HasMorselLocked() || HasPieceLocked())) work_.NotifyOne();
       RunTask(task, std::move(doomed));
+      continue;
+    }
+    if (!doomed.empty()) {
+      Destroy(std::move(doomed));
       continue;
     }
     const Lack lack = LackLocked();
@@ -67,16 +86,18 @@ void Scheduler::RunTask(const Task& task, Doomed made_room) {
   mu_.Lock();
   Doomed doomed;
   FinishLocked(task, std::move(outcome), &doomed);
-  if (!doomed.empty()) {
-    ++freeing_tasks_;
-    mu_.Unlock();
-    doomed = {};
-    mu_.Lock();
-    --freeing_tasks_;
-    ++num_freed_;
-  }
+  if (!doomed.empty()) Destroy(std::move(doomed));
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.
   if (failed_slot_ != kNever) ready_.NotifyOne();
+}
+
+void Scheduler::Destroy(Doomed doomed) {
+  ++freeing_tasks_;
+  mu_.Unlock();
+  doomed = {};
+  mu_.Lock();
+  --freeing_tasks_;
+  ++num_freed_;
 }
 
 void Scheduler::Stop() {
@@ -102,7 +123,8 @@ void Scheduler::Clear() {
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
-  const auto slot_bytes = static_cast<int64_t>(slots.size()) * plan_.layout->bytes();
+  int64_t slot_bytes = 0;
+  for (const auto& [index, slot] : slots) slot_bytes += slot.storage.bytes;
   slots.clear();
   plan_.ledger->Sub(Account::kSlots, slot_bytes);
 }

@@ -26,6 +26,13 @@ namespace penstock {
 
 class SlotLease;
 
+/// A slot's memory with what the ledger has for it.
+struct SlotStorage {
+  SlotMemory memory;
+  int64_t bytes = 0;             ///< Charged: the fixed part, and the arenas as far as they have been used.
+  std::vector<int64_t> touched;  ///< Per domain, the most elements that were ever used: their pages are there.
+};
+
 /// What an epoch runs on. Fixed for its duration; what it points to must outlive the epoch's workers (not the batches).
 struct EpochPlan {
   const Projection* projection = nullptr;
@@ -82,17 +89,29 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
   struct Slot {
-    SlotMemory memory;
+    explicit Slot(const SlotLayout& layout, SlotStorage from) : storage(std::move(from)), fill(layout) {}
+    SlotStorage storage;
+    ArenaFill fill;
     int64_t filled_cells = 0;
   };
+  /// How far rows have their places, in one stream: those of discovered plans in slots, those of varying size in
+  /// arenas.
+  struct Placing {
+    int64_t sequence = 0;     ///< Of the chunk whose rows come next.
+    int64_t next_row = 0;     ///< Of the epoch.
+    bool is_blocked = false;  ///< The next rows wait for a slot, or...
+    bool is_starved = false;  ///< ... for memory for its arenas.
+  };
   struct Task {
-    enum class Kind : uint8_t { kNone, kPlan, kPiece, kMorsel };
+    enum class Kind : uint8_t { kNone, kPlan, kPiece, kMorsel, kMakeRoom };
     Kind kind = Kind::kNone;
     Lane* lane = nullptr;
     Chunk* chunk = nullptr;
+    PieceStream* stream = nullptr;
     int64_t slot = 0;
-    uint8_t* base = nullptr;  ///< The slot's memory.
-    int64_t begin_row = 0;    ///< kMorsel: rows of the epoch.
+    uint8_t* base = nullptr;          ///< The slot's memory.
+    const ArenaFill* fill = nullptr;  ///< Of the slot; what concerns these rows does not change any more.
+    int64_t begin_row = 0;            ///< kMorsel: rows of the epoch.
     int64_t rows = 0;
     int64_t frontier = 0;      ///< kPlan: rows before the chunk that is asked for.
     bool is_last_try = false;  ///< Everything else has made room already.
@@ -123,10 +142,11 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool TakeOldestLocked(Task* task) PENSTOCK_REQUIRES(mu_);
   bool TakeStarvedLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void TakeMorselLocked(Lane* lane, Task* task) PENSTOCK_REQUIRES(mu_);
-  void TakePieceLocked(Chunk* chunk, Task* task) PENSTOCK_REQUIRES(mu_);
-  void SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void TakePieceLocked(Chunk* chunk, PieceStream* stream, Task* task) PENSTOCK_REQUIRES(mu_);
+  bool TakeMakeRoomLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   bool AdmitLocked() PENSTOCK_REQUIRES(mu_);
-  int64_t PieceSlotLocked(const Chunk& chunk) const PENSTOCK_REQUIRES(mu_);
+  int64_t PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   Lack LackLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasMorselLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasPieceLocked() const PENSTOCK_REQUIRES(mu_);
@@ -137,6 +157,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   Outcome ExecutePiece(const Task& task);
   arrow::Status ExecuteMorsel(const Task& task);
   arrow::Status ConvertBlock(const Task& task);
+  arrow::Status CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
+  arrow::Status Normalize(const PieceStream& stream, ReservedPool& pool, PieceReader::Piece* piece) const;
   arrow::Status ConvertConstants(const Task& task);
 
   // Finishing (finish.cc).
@@ -144,19 +166,35 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   void FinishPlanLocked(Outcome outcome) PENSTOCK_REQUIRES(mu_);
   void FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void FinishMorselLocked(const Task& task, const arrow::Status& status, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void PlaceBlocksLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void AddBlockLaneLocked(Chunk* chunk, std::shared_ptr<const Block> block, int64_t begin_row, int64_t rows)
-      PENSTOCK_REQUIRES(mu_);
+  Lane* AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block, int64_t block_row,
+                           int64_t begin_row, int64_t rows) PENSTOCK_REQUIRES(mu_);
   void RetireChunkLocked(Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void FailLocked(int64_t slot, arrow::Status status) PENSTOCK_REQUIRES(mu_);
   void SetTotalLocked(int64_t rows) PENSTOCK_REQUIRES(mu_);
   arrow::Status Refused(const arrow::Status& status, const Chunk& chunk) const;
 
+  // Placing rows (place.cc).
+  /// True where the rows of a stream get their places in order, when they are decoded.
+  bool IsPlacedInOrder(int stream) const {
+    return !plan_.is_counted() || streams_with_arenas_[static_cast<size_t>(stream)] != 0;
+  }
+  void PlaceAllLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void PlaceLocked(int number, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  bool PlaceBlockLocked(Chunk* chunk, PieceStream* stream, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  bool PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStream::Unplaced* rest) PENSTOCK_REQUIRES(mu_);
+  bool FillArenasLocked(Slot* slot, const PieceStream& stream, const PieceStream::Unplaced& rest, int64_t begin_row,
+                        int64_t rows) PENSTOCK_REQUIRES(mu_);
+  void EndOfPlacingLocked() PENSTOCK_REQUIRES(mu_);
+  bool IsStarvedForArenasLocked() const PENSTOCK_REQUIRES(mu_);
+  void DropUnplacedLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void GiveUpOnArenasLocked() PENSTOCK_REQUIRES(mu_);
+  arrow::Status ArenasRefusedLocked() const PENSTOCK_REQUIRES(mu_);
+
   // Slots (slots.cc).
   void OpenSlots() PENSTOCK_EXCLUDES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
-  void InstallSlotLocked(SlotMemory memory) PENSTOCK_REQUIRES(mu_);
-  void ReturnSlot(SlotMemory memory) PENSTOCK_EXCLUDES(mu_);
+  void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
+  void ReturnSlot(SlotStorage storage) PENSTOCK_EXCLUDES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);
   bool GrowLocked() PENSTOCK_REQUIRES(mu_);
@@ -178,10 +216,13 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
 
   /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
   void RunTask(const Task& task, Doomed made_room) PENSTOCK_REQUIRES(mu_);
+  /// With the mutex released meanwhile.
+  void Destroy(Doomed doomed) PENSTOCK_REQUIRES(mu_);
   void WakeOneLocked() PENSTOCK_REQUIRES(mu_);
 
   const EpochPlan plan_;
   const int64_t num_outputs_;
+  const std::vector<char> streams_with_arenas_;
   const int fork_generation_;
 
   Mutex mu_;
@@ -216,8 +257,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   std::set<LaneKey> lanes_ PENSTOCK_GUARDED_BY(mu_);
   std::vector<Lane*> starved_lanes_ PENSTOCK_GUARDED_BY(mu_);
   int64_t next_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t placing_sequence_ PENSTOCK_GUARDED_BY(mu_) =
-      0;  // Discovered plans: the chunk whose rows get their place now.
+  std::vector<Placing> placing_ PENSTOCK_GUARDED_BY(mu_);  // By stream.
+  bool is_stuck_ PENSTOCK_GUARDED_BY(mu_) = false;         // Only the caller could make room for arenas.
   int64_t next_lane_number_ PENSTOCK_GUARDED_BY(mu_) = 0;
 
   // Slots.
@@ -240,6 +281,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   struct Hand {
     std::shared_ptr<SlotLease> lease;
     uint8_t* base = nullptr;
+    std::shared_ptr<const ArenaFill> fill;  // Null where there are no arenas.
     int64_t next_batch = 0;
     int64_t num_batches = 0;
     int64_t num_rows = 0;
@@ -251,15 +293,19 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
 /// A slot in the caller's hand; gives its memory back when the last view of it dies, on whatever thread.
 class SlotLease {
  public:
-  SlotLease(std::shared_ptr<Scheduler> home, SlotMemory memory) : home_(std::move(home)), memory_(std::move(memory)) {}
+  SlotLease(std::shared_ptr<Scheduler> home, SlotStorage storage)
+      : home_(std::move(home)), storage_(std::move(storage)) {}
   ~SlotLease();
   SlotLease(const SlotLease&) = delete;
   SlotLease& operator=(const SlotLease&) = delete;
 
  private:
   std::shared_ptr<Scheduler> home_;
-  SlotMemory memory_;
+  SlotStorage storage_;
 };
+
+/// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.
+int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage);
 
 /// How often this process is a fork of the one that loaded the library. Threads and held mutexes do not survive a fork.
 int ForkGeneration();

@@ -19,7 +19,14 @@ int ForkGeneration() {
   return generation.load(std::memory_order_relaxed);
 }
 
-SlotLease::~SlotLease() { home_->ReturnSlot(std::move(memory_)); }
+SlotLease::~SlotLease() { home_->ReturnSlot(std::move(storage_)); }
+
+int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage) {
+  storage->memory.Discard(layout.bytes());
+  std::fill(storage->touched.begin(), storage->touched.end(), 0);
+  const int64_t before_bytes = std::exchange(storage->bytes, layout.bytes());
+  return before_bytes - storage->bytes;
+}
 
 int64_t Scheduler::SlotRowsLocked(int64_t slot) const {
   const int64_t rows = plan_.layout->rows();
@@ -40,7 +47,9 @@ bool Scheduler::WantsSlotLocked() const {
   return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
 }
 
-void Scheduler::InstallSlotLocked(SlotMemory memory) { open_[slot_end_++].memory = std::move(memory); }
+void Scheduler::InstallSlotLocked(SlotStorage storage) {
+  open_.try_emplace(slot_end_++, *plan_.layout, std::move(storage));
+}
 
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
@@ -50,7 +59,7 @@ void Scheduler::OpenSlots() {
     if (!plan_.ledger->TryAdd(Account::kSlots, bytes)) return;
     ++mapping_slots_;
     lock.Unlock();
-    auto memory = SlotMemory::Map(bytes);
+    auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
     if (!memory.ok()) plan_.ledger->Sub(Account::kSlots, bytes);
     lock.Lock();
     --mapping_slots_;
@@ -58,7 +67,8 @@ void Scheduler::OpenSlots() {
       FailLocked(slot_end_, memory.status());
       return;
     }
-    InstallSlotLocked(std::move(*memory));
+    InstallSlotLocked(
+        {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))});
     WakeOneLocked();
   }
 }
@@ -73,33 +83,42 @@ int64_t Scheduler::GrowAfterNsLocked() const {
 bool Scheduler::GrowLocked() {
   if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
-  if (plan_.ledger->FreeBytes(Account::kSlots) - plan_.layout->bytes() < plan_.ledger->budget_bytes() / 4) return false;
+  if (plan_.ledger->FreeBytes(Account::kSlots) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
+    return false;
   ++most_slots_;
   ++slots_grown_;
   plan_.stats->SetSlots(most_slots_, slots_grown_);
   return true;
 }
 
-void Scheduler::ReturnSlot(SlotMemory memory) {
+void Scheduler::ReturnSlot(SlotStorage storage) {
   if (ForkGeneration() != fork_generation_) {
     // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
-    new SlotMemory(std::move(memory));
+    new SlotStorage(std::move(storage));
     return;
   }
-  const int64_t bytes = memory.bytes();
+  // Arenas that grew for an outlier are not for ever.
+  if (storage.bytes > 2 * plan_.sizing.slot_bytes)
+    plan_.ledger->Sub(Account::kUser, TrimArenas(*plan_.layout, &storage));
+  const int64_t bytes = storage.bytes;
   {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
     if (!is_cleared_ && WantsSlotLocked()) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
-      InstallSlotLocked(std::move(memory));
+      InstallSlotLocked(std::move(storage));
+      is_stuck_ = false;
       WakeOneLocked();
       return;
     }
   }
-  memory = SlotMemory();
+  storage.memory = SlotMemory();
   plan_.ledger->Sub(Account::kUser, bytes);
+  MutexLock lock(mu_);
+  if (!is_stuck_) return;
+  is_stuck_ = false;
+  WakeOneLocked();
 }
 
 }  // namespace penstock

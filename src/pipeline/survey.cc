@@ -83,6 +83,9 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
       const int64_t rows = input->rows(chunk);
       if (rows == 0) continue;
       const auto sizing = ChunkSizing::Of({input, chunk, rows}, projection, most_decode_bytes);
+      survey.arena_row_bytes =
+          std::max(survey.arena_row_bytes,
+                   static_cast<double>(input->ArenaBytes(projection, chunk)) / static_cast<double>(rows));
       ++survey.chunks;
       survey.rows += rows;
       survey.most_chunk_bytes = std::max(survey.most_chunk_bytes, sizing.promise_bytes);

@@ -25,6 +25,7 @@ struct Survey {
   int64_t most_chunk_bytes = 0;    ///< Promise of the dearest chunk.
   int64_t least_chunk_bytes = 0;   ///< The most that a chunk needs with its smallest pieces.
   int64_t most_input_bytes = 0;    ///< Metadata of one open input.
+  double arena_row_bytes = 0;      ///< The most that rows take in arenas, on the average of a row group.
   int64_t window_chunk_bytes = 0;  ///< The most that the chunks open at one time are promised.
   int64_t window_input_bytes = 0;  ///< The most that the metadata of their inputs take.
   std::vector<std::string> ways;   ///< Per output column, in the first input: "direct", "arrow" or "constant".

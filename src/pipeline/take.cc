@@ -13,7 +13,9 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
   if (is_stopping_) return false;
   while (AdmitLocked()) {
   }
-  return TakePlanLocked(task) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed);
+  PlaceAllLocked(doomed);
+  return TakePlanLocked(task) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
+         TakeMakeRoomLocked(task, doomed);
 }
 
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
@@ -53,8 +55,7 @@ bool Scheduler::AdmitLocked() {
   chunk->spec = std::move(*pending_);
   chunk->rows = chunk->spec.rows;
   chunk->pool = std::move(pool);
-  chunk->piece_rows = pending_sizing_.piece_rows;
-  chunk->has_pieces = chunk->piece_rows > 0;
+  chunk->streams = MakeStreams(*chunk, *plan_.projection, pending_sizing_.piece_rows);
   chunk->begin_row = frontier_row_;
   pending_.reset();
   if (plan_.is_counted()) {
@@ -71,19 +72,22 @@ bool Scheduler::AdmitLocked() {
   return true;
 }
 
-// The slot that the chunk's next piece is for; kNever where none is wanted now.
-int64_t Scheduler::PieceSlotLocked(const Chunk& chunk) const {
-  if (!chunk.has_pieces || chunk.is_piece_in_flight || chunk.are_pieces_done || chunk.starved_at >= 0) return kNever;
-  if (chunk.ready_blocks >= kBlocksAhead) return kNever;
-  if (plan_.is_counted()) return SlotOf(chunk.begin_row + chunk.next_piece_row);
-  if (!chunk.failure.ok()) return kNever;
+// The slot that the stream's next piece is for; kNever where none is wanted now.
+int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const {
+  if (stream.is_in_flight || stream.is_done || stream.starved_at >= 0) return kNever;
+  if (stream.ready_blocks >= kBlocksAhead) return kNever;
+  if (plan_.is_counted()) return SlotOf(chunk.begin_row + stream.next_row);
+  if (!stream.failure.ok()) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
-  return chunk.sequence == placing_sequence_ ? SlotOf(frontier_row_) : std::max<int64_t>(0, SlotEndLocked() - 1);
+  return chunk.sequence == placing_[0].sequence ? SlotOf(frontier_row_) : std::max<int64_t>(0, SlotEndLocked() - 1);
 }
 
 bool Scheduler::HasPieceLocked() const {
   return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-    return PieceSlotLocked(*each.second) < SlotEndLocked();
+    const Chunk& chunk = *each.second;
+    return std::any_of(chunk.streams.begin(), chunk.streams.end(),
+                       [&](const PieceStream& stream)
+                           PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < SlotEndLocked(); });
   });
 }
 
@@ -91,11 +95,14 @@ bool Scheduler::TakeOldestLocked(Task* task) {
   const int64_t slot_end = SlotEndLocked();
   int64_t oldest = slot_end;
   Chunk* piece_of = nullptr;
+  PieceStream* piece_from = nullptr;
   for (const auto& [sequence, chunk] : chunks_) {
-    const int64_t slot = PieceSlotLocked(*chunk);
-    if (slot < oldest) {
+    for (PieceStream& stream : chunk->streams) {
+      const int64_t slot = PieceSlotLocked(*chunk, stream);
+      if (slot >= oldest) continue;
       oldest = slot;
       piece_of = chunk.get();
+      piece_from = &stream;
     }
   }
   if (HasMorselLocked() && (piece_of == nullptr || std::get<0>(*lanes_.begin()) < oldest)) {
@@ -103,7 +110,7 @@ bool Scheduler::TakeOldestLocked(Task* task) {
     return true;
   }
   if (piece_of == nullptr) return false;
-  TakePieceLocked(piece_of, task);
+  TakePieceLocked(piece_of, piece_from, task);
   return true;
 }
 
@@ -113,7 +120,9 @@ void Scheduler::TakeMorselLocked(Lane* lane, Task* task) {
   task->lane = lane;
   task->chunk = lane->chunk;
   task->slot = SlotOf(lane->next_row);
-  task->base = open_.at(task->slot).memory.data();
+  const Slot& slot = open_.at(task->slot);
+  task->base = slot.storage.memory.data();
+  task->fill = &slot.fill;
   task->begin_row = lane->next_row;
   const int64_t slot_end_row = (task->slot + 1) * plan_.layout->rows();
   task->rows = std::min(lane->end_row, slot_end_row) - lane->next_row;
@@ -122,13 +131,14 @@ void Scheduler::TakeMorselLocked(Lane* lane, Task* task) {
   ++lane->in_flight;
   const bool has_more = lane->next_row < lane->end_row;
   if (has_more && !lane->is_exclusive()) lanes_.insert(KeyOf(lane));
-  if (!has_more && lane->kind == Lane::Kind::kBlock) --lane->chunk->ready_blocks;
+  if (!has_more && lane->is_end_of_block) --lane->stream->ready_blocks;
 }
 
-void Scheduler::TakePieceLocked(Chunk* chunk, Task* task) {
-  chunk->is_piece_in_flight = true;
+void Scheduler::TakePieceLocked(Chunk* chunk, PieceStream* stream, Task* task) {
+  stream->is_in_flight = true;
   task->kind = Task::Kind::kPiece;
   task->chunk = chunk;
+  task->stream = stream;
 }
 
 // Whoever was refused memory tries again when something has been freed; when nobody else works and nothing was freed,
@@ -139,12 +149,14 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
     return starved_at != num_freed || is_alone;
   };
   for (const auto& [sequence, chunk] : chunks_) {
-    if (chunk->starved_at < 0 || !may_retry(chunk->starved_at)) continue;
-    task->is_last_try = is_alone;
-    if (task->is_last_try) SuspendOthersLocked(nullptr, chunk.get(), doomed);
-    chunk->starved_at = -1;
-    TakePieceLocked(chunk.get(), task);
-    return true;
+    for (PieceStream& stream : chunk->streams) {
+      if (stream.starved_at < 0 || !may_retry(stream.starved_at)) continue;
+      task->is_last_try = is_alone;
+      if (task->is_last_try) SuspendOthersLocked(nullptr, &stream, doomed);
+      stream.starved_at = -1;
+      TakePieceLocked(chunk.get(), &stream, task);
+      return true;
+    }
   }
   const auto lane = std::min_element(starved_lanes_.begin(), starved_lanes_.end(),
                                      [&](Lane* a, Lane* b) { return KeyOf(a) < KeyOf(b); });
@@ -158,11 +170,22 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   return true;
 }
 
+// Rows of varying size wait for room in their arenas, nobody works and nobody else could make room.
+bool Scheduler::TakeMakeRoomLocked(Task* task, Doomed* doomed) {
+  if (running_tasks_ > 0 || is_stuck_ || !IsStarvedForArenasLocked()) return false;
+  SuspendOthersLocked(nullptr, nullptr, doomed);
+  DropUnplacedLocked(doomed);
+  task->kind = Task::Kind::kMakeRoom;
+  return true;
+}
+
 // Closes every idle reader but the given one's; each is opened again where it stood when its turn comes.
-void Scheduler::SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed* doomed) {
+void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) {
   for (const auto& [sequence, each] : chunks_) {
-    if (each.get() != chunk && each->pieces != nullptr && !each->is_piece_in_flight) {
-      doomed->piece_readers.push_back(std::move(each->pieces));
+    for (PieceStream& other : each->streams) {
+      if (&other != stream && other.reader != nullptr && !other.is_in_flight) {
+        doomed->piece_readers.push_back(std::move(other.reader));
+      }
     }
     for (const auto& other : each->lanes) {
       if (other.get() != lane && other->reader != nullptr && other->in_flight == 0) {
@@ -175,8 +198,11 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const Chunk* chunk, Doomed
 
 Lack Scheduler::LackLocked() const {
   if (!starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_) return Lack::kBudget;
+  if (IsStarvedForArenasLocked()) return Lack::kBudget;
   for (const auto& [sequence, chunk] : chunks_) {
-    if (chunk->starved_at >= 0) return Lack::kBudget;
+    for (const PieceStream& stream : chunk->streams) {
+      if (stream.starved_at >= 0) return Lack::kBudget;
+    }
   }
   // Something could be done if more slots were open.
   const bool is_more_ahead = !lanes_.empty() || (pending_.has_value() && plan_.is_counted());

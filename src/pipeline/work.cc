@@ -31,6 +31,15 @@ arrow::Status ConvertRowByRow(const OutputColumn& output, const arrow::Array& ar
   return arrow::Status::OK();
 }
 
+arrow::Status MissingValue(const PieceReader::Piece& piece, int64_t block_row) {
+  const int64_t row = piece.row_numbers == nullptr
+                          ? piece.first_row + block_row
+                          : static_cast<const arrow::Int64Array&>(*piece.row_numbers).Value(block_row);
+  return arrow::Status::Invalid("row ", row,
+                                " has a missing value; pass nulls=\"mask\", or fill it with "
+                                "ps.ops.fill_null");
+}
+
 arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
   if (status.ok()) return status;
   return status.WithMessage(chunk.spec.Where(), ", column '", column, "': ", status.message());
@@ -49,6 +58,7 @@ Scheduler::Outcome Scheduler::Execute(const Task& task) {
       outcome.status = ExecuteMorsel(task);
       return outcome;
     }
+    case Task::Kind::kMakeRoom:  // Room was made before this.
     case Task::Kind::kNone:
       break;
   }
@@ -70,19 +80,37 @@ Scheduler::Outcome Scheduler::ExecutePlan(const Task& task) {
   return outcome;
 }
 
+// Columns of varying size in a form whose rows can be counted and copied.
+arrow::Status Scheduler::Normalize(const PieceStream& stream, ReservedPool& pool, PieceReader::Piece* piece) const {
+  for (size_t i = 0; i < stream.outputs.size(); ++i) {
+    const Field& field = (*plan_.layout->schema())[static_cast<size_t>(stream.outputs[i])];
+    if (field.varying == nullptr) continue;
+    const auto column = static_cast<int>(i);
+    const std::shared_ptr<arrow::Array> before = piece->rows->column(column);
+    ARROW_ASSIGN_OR_RAISE(auto after, field.varying->Normalize(before, &pool));
+    if (after == before) continue;
+    auto arrow_field = piece->rows->schema()->field(column)->WithType(after->type());
+    ARROW_ASSIGN_OR_RAISE(piece->rows, piece->rows->SetColumn(column, std::move(arrow_field), std::move(after)));
+  }
+  return arrow::Status::OK();
+}
+
 Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   Outcome outcome;
   Chunk& chunk = *task.chunk;
-  if (chunk.pieces == nullptr) {
-    auto opened = chunk.spec.input->OpenPieces(*plan_.projection, chunk.spec.index, chunk.pool, chunk.piece_rows,
-                                               chunk.next_piece_row);
+  PieceStream& stream = *task.stream;
+  if (stream.reader == nullptr) {
+    auto opened = chunk.spec.input->OpenPieces(*plan_.projection, chunk.spec.index, stream.outputs, chunk.pool,
+                                               stream.piece_rows, stream.next_row);
     outcome.status = opened.status();
     if (!outcome.status.ok()) return outcome;
-    chunk.pieces = std::move(*opened);
+    stream.reader = std::move(*opened);
   }
-  auto piece = chunk.pieces->Next();
+  auto piece = stream.reader->Next();
   outcome.status = piece.status();
   if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
+  outcome.status = Normalize(stream, *chunk.pool, &*piece);
+  if (!outcome.status.ok()) return outcome;
   outcome.piece_first_row = piece->first_row;
   outcome.piece_rows_read = piece->rows_read;
   plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
@@ -111,17 +139,61 @@ arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
 arrow::Status Scheduler::ConvertBlock(const Task& task) {
   const Lane& lane = *task.lane;
   const PieceReader::Piece& piece = lane.block->piece;
-  const int64_t offset = task.begin_row - lane.begin_row;
+  const int64_t offset = lane.block_row + task.begin_row - lane.begin_row;
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   for (size_t i = 0; i < lane.outputs.size(); ++i) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[i])];
     const arrow::Array& array = *piece.rows->column(static_cast<int>(i));
+    if (output.converter == nullptr) {
+      arrow::Status status = CopyVarying(task, lane.outputs[i], array, offset);
+      if (!status.ok()) return InColumn(status, *task.chunk, output.input);
+      continue;
+    }
     const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
     arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, piece.first_row + offset, target);
     if (!status.ok() && piece.row_numbers != nullptr) {
       status = ConvertRowByRow(output, array, offset, task.rows, *piece.row_numbers, target);
     }
     if (!status.ok()) return InColumn(status, *task.chunk, output.input);
+  }
+  return arrow::Status::OK();
+}
+
+// Rows of one slot, batch by batch, to their place in its arenas.
+arrow::Status Scheduler::CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset) {
+  const SlotLayout& layout = *plan_.layout;
+  const Lane& lane = *task.lane;
+  const VaryingColumn& varying = *(*layout.schema())[static_cast<size_t>(output)].varying;
+  const int64_t missing = varying.FindNull(array, offset, task.rows);
+  if (missing >= 0) return MissingValue(lane.block->piece, missing);
+  const std::vector<uint8_t*> strands = layout.Strands(task.base, output);
+  const auto num_domains = static_cast<size_t>(varying.num_domains());
+  const size_t first_domain = static_cast<size_t>(layout.first_domain(output));
+  std::vector<int64_t> first(num_domains), counts(num_domains);
+  const int64_t slot_begin_row = task.slot * layout.rows();
+  for (int64_t row = task.begin_row; row < task.begin_row + task.rows;) {
+    const int64_t batch = (row - slot_begin_row) / layout.batch_rows();
+    const int64_t batch_row = batch * layout.batch_rows();
+    const int64_t batch_end_row = slot_begin_row + batch_row + layout.batch_rows();
+    const int64_t rows = std::min(task.begin_row + task.rows, batch_end_row) - row;
+    // Counted from the batch's first row, or from the lane's where that comes later.
+    const int64_t known_row = std::max(slot_begin_row + batch_row, lane.begin_row);
+    const bool is_batch_start = known_row == slot_begin_row + batch_row;
+    const int64_t* batch_first = task.fill->first(batch) + first_domain;
+    const int64_t* known_first = is_batch_start ? batch_first : lane.arena_first.data() + first_domain;
+    const int64_t known_offset = lane.block_row + known_row - lane.begin_row;
+    const int64_t row_offset = lane.block_row + row - lane.begin_row;
+    varying.Count(array, known_offset, row_offset - known_offset, counts.data());
+    for (size_t d = 0; d < num_domains; ++d) first[d] = known_first[d] + counts[d];
+    VaryingColumn::Target target;
+    target.strands = strands.data();
+    target.batch = batch;
+    target.row = row - slot_begin_row;
+    target.batch_row = batch_row;
+    target.first = first.data();
+    target.batch_first = batch_first;
+    varying.Copy(array, row_offset, rows, target);
+    row += rows;
   }
   return arrow::Status::OK();
 }

@@ -17,15 +17,21 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool HasDearColumn(const Projection& projection) {
   return std::any_of(projection.outputs.begin(), projection.outputs.end(),
-                     [](const OutputColumn& output) { return output.converter->is_dear(); });
+                     [](const OutputColumn& output) { return output.is_dear(); });
 }
 
 }  // namespace
 
+int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows) {
+  constexpr double kSpread = 1.125;
+  return static_cast<int64_t>(kSpread * arena_row_bytes * static_cast<double>(rows));
+}
+
 SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
-                          int64_t known_rows, int64_t room_bytes) {
+                          double arena_row_bytes, int64_t known_rows, int64_t room_bytes) {
   SlotSizing sizing;
-  sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size));
+  const int64_t arena_bytes = ExpectedArenaBytes(arena_row_bytes, options.batch_size);
+  sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size) + arena_bytes);
   // An eighth: three slots ahead beside the caller's take half, and decoding has room to be ahead as well.
   const int64_t slab_bytes = std::min(kSlabBytes, room_bytes / 8);
   const int64_t by_bytes = slab_bytes / sizing.batch_bytes;
@@ -51,7 +57,7 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
   ChunkSizing sizing;
   const int64_t direct_bytes = input.DirectBytes(projection, chunk.index);
   sizing.promise_bytes = sizing.least_bytes = direct_bytes;
-  if (input.read_plan().through_arrow.empty()) return sizing;
+  if (input.read_plan().through_arrow.empty() && projection.filter == nullptr) return sizing;
 
   const auto promise = [&](int64_t piece_rows) {
     return direct_bytes +

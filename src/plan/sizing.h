@@ -15,14 +15,19 @@ namespace penstock {
 struct SlotSizing {
   int64_t batch_bytes = 0;
   int64_t batches_per_slot = 1;
-  int open_slots = 2;    ///< That may be filling or ready at once; the caller's comes on top.
-  bool may_grow = true;  ///< prefetch_batches = "auto".
+  int open_slots = 2;      ///< That may be filling or ready at once; the caller's comes on top.
+  bool may_grow = true;    ///< prefetch_batches = "auto".
+  int64_t slot_bytes = 0;  ///< With the arenas that are expected; set when the layout is known.
 
+  /// \param arena_row_bytes  what rows of varying size are likely to take beside what each takes.
   /// \param known_rows  of an epoch, or -1; slots are not made larger than the data.
   /// \param room_bytes  what the budget leaves for all slots; a small one gets small slots, down to one batch each.
   static SlotSizing Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
-                       int64_t known_rows, int64_t room_bytes);
+                       double arena_row_bytes, int64_t known_rows, int64_t room_bytes);
 };
+
+/// What `rows` rows are likely to take in arenas: a slot has more than the average now and then.
+int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows);
 
 /// What decoding one chunk needs.
 struct ChunkSizing {

@@ -57,11 +57,15 @@ class Input {
   /// Of one column where the chunk lies; 0: not known.
   virtual int64_t StoredBytes(int chunk, const std::string& column) const = 0;
 
-  /// A reader of ReadPlan::through_arrow.
+  /// What the chunk's rows take in the arenas of slots: columns of varying size, but for what they take per row.
+  virtual int64_t ArenaBytes(const Projection& projection, int chunk) const = 0;
+
+  /// A reader of some of ReadPlan::through_arrow; with a filter, of all.
   /// \param piece_rows  rows to read at once, >= 1.
   /// \param skip_rows   rows at the front to pass over (a reader that was closed for want of memory is opened again
   ///                    where it stood).
   virtual arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
+                                                                 std::vector<int> outputs,
                                                                  std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
                                                                  int64_t skip_rows) const = 0;
   /// A reader of some of ReadPlan::direct.

@@ -64,11 +64,14 @@ class ParquetInput final : public Input {
     return leaf < 0 ? 0 : group->ColumnChunk(leaf)->total_compressed_size();
   }
 
+  int64_t ArenaBytes(const Projection& projection, int chunk) const override {
+    return EstimateArenaBytes(*file_, chunk, projection);
+  }
+
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
-                                                         std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                         int64_t skip_rows) const override {
-    return OpenRowGroupPieces(file_, chunk, projection, read_plan_.through_arrow, std::move(pool), piece_rows,
-                              skip_rows);
+                                                         std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
+                                                         int64_t piece_rows, int64_t skip_rows) const override {
+    return OpenRowGroupPieces(file_, chunk, projection, std::move(outputs), std::move(pool), piece_rows, skip_rows);
   }
   arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection& projection, int chunk,
                                                           std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,

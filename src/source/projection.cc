@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "batch/varying_column.h"
 #include "source/prune.h"
 #include "source/source.h"
 #include "source/text.h"
@@ -97,9 +98,25 @@ bool NeedsVocabulary(const OutputRequest& request, const OutputColumn& output) {
 
 arrow::Status MakeConverter(const LoaderOptions& options, const OutputRequest& request,
                             std::shared_ptr<arrow::Array> vocabulary, OutputColumn* output) {
-  return Converter::Make(request.name, *output->input_field, *request.ops, options.nulls, options.layout,
-                         std::move(vocabulary))
-      .Value(&output->converter);
+  const auto made = Converter::Make(request.name, *output->input_field, *request.ops, options.nulls, options.layout,
+                                    std::move(vocabulary));
+  if (made.ok()) {
+    output->converter = *made;
+    output->field = output->converter->field();
+    return arrow::Status::OK();
+  }
+  // What has no fixed size has no converter.
+  if (!made.status().IsTypeError() || !request.ops->empty() || output->partition_index >= 0 ||
+      options.layout != Layout::kArrow) {
+    return made.status();
+  }
+  const auto varying = VaryingColumn::Make(*output->input_field);
+  if (!varying.ok()) return made.status();
+  output->field.name = request.name;
+  output->field.source_type = output->input_field->type();
+  output->field.arrow_type = (*varying)->type();
+  output->field.varying = *varying;
+  return arrow::Status::OK();
 }
 
 /// Converters that need no vocabulary come first: their errors cost no reading.
@@ -118,7 +135,7 @@ arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<Out
   ARROW_ASSIGN_OR_RAISE(const Vocabularies vocabularies, source.ReadVocabularies(dictionary_fields, pool));
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
-    if (output.converter != nullptr) continue;
+    if (!output.field.name.empty()) continue;
     ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], vocabularies.at(output.input), &output));
   }
   return arrow::Status::OK();

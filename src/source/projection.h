@@ -18,10 +18,13 @@ class Source;
 
 /// One output column, resolved against the data set's schema (that of its first file).
 struct OutputColumn {
-  std::string input;                          ///< Source column.
-  std::shared_ptr<arrow::Field> input_field;  ///< Its field in the first file, or the partition field.
-  int partition_index = -1;                   ///< >= 0: a hive partition column; constant in each file.
-  std::shared_ptr<const Converter> converter;
+  std::string input;                           ///< Source column.
+  std::shared_ptr<arrow::Field> input_field;   ///< Its field in the first file, or the partition field.
+  int partition_index = -1;                    ///< >= 0: a hive partition column; constant in each file.
+  Field field;                                 ///< What comes out.
+  std::shared_ptr<const Converter> converter;  ///< Null where rows vary in size (Field::varying).
+
+  bool is_dear() const { return converter != nullptr && converter->is_dear(); }
 };
 
 /// What is read and what becomes of it; the same for all files.

@@ -194,6 +194,27 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
   return bytes;
 }
 
+// Bytes of strings; items of lists with their masks, and offsets where they are strings.
+int64_t ArenaBytesOf(const parquet::ColumnChunkMetaData& chunk, const parquet::ColumnDescriptor& leaf) {
+  const ChunkSizes sizes = SizesOf(chunk);
+  const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
+  const int64_t text = is_bytes ? UnencodedBytes(chunk, sizes) : 0;
+  if (leaf.max_repetition_level() == 0) return text;
+  return text + sizes.values * (1 + (is_bytes ? 8 : PhysicalWidth(leaf)));
+}
+
+int64_t ArenaBytes(const ParquetFile& file, int row_group, const Projection& projection) {
+  const auto metadata = file.metadata->RowGroup(row_group);
+  int64_t bytes = 0;
+  for (const OutputColumn& output : projection.outputs) {
+    if (output.field.varying == nullptr || output.partition_index >= 0) continue;
+    for (int i : LeavesOf(file, output.input)) {
+      bytes += ArenaBytesOf(*metadata->ColumnChunk(i), *file.metadata->schema()->Column(i));
+    }
+  }
+  return bytes;
+}
+
 // A footer that Parquet refuses to look at gets a promise like any other; opening the row group will say what is wrong
 // with it.
 template <typename Estimate>
@@ -216,6 +237,10 @@ int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projec
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
                            const std::vector<int>& outputs, int64_t rows) {
   return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows); });
+}
+
+int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Projection& projection) {
+  return OrTypical([&] { return ArenaBytes(file, row_group, projection); });
 }
 
 }  // namespace penstock

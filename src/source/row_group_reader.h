@@ -31,6 +31,9 @@ int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projec
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
                            const std::vector<int>& outputs, int64_t rows);
 
+/// What the rows' values take beside what they take per row (see Input::ArenaBytes).
+int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Projection& projection);
+
 /// Where a reader writes one output column: row 0 of the slot's array.
 struct SlotColumn {
   uint8_t* values = nullptr;

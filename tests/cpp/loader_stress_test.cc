@@ -1,7 +1,9 @@
 // Random data sets under budgets close to the least: every row once, in order, within the budget; or an error that
 // says how much is missing.
+#include <arrow/array/array_binary.h>
 #include <arrow/compute/api_scalar.h>
 #include <arrow/compute/expression.h>
+#include <arrow/record_batch.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -29,19 +31,25 @@ int64_t Between(Random& random, int64_t low, int64_t high) {
 struct DataSet {
   std::vector<std::string> paths;
   int64_t num_rows = 0;
+  int64_t longest_text = 0;
 };
+
+// The text of a row: its length tells nothing about those beside it.
+std::string TextOf(const DataSet& data, int64_t row) {
+  return std::string(static_cast<size_t>(row * 7919 % (data.longest_text + 1)), 'a') + std::to_string(row);
+}
 
 // "x" counts up over all files; "text" has strings of very different lengths.
 DataSet WriteDataSet(const TempFolder& folder, Random& random) {
   DataSet data;
   const int64_t num_files = Between(random, 1, 4);
-  const int64_t longest = Between(random, 0, 3) == 0 ? 5000 : 40;
+  data.longest_text = Between(random, 0, 3) == 0 ? 5000 : 40;
   for (int64_t i = 0; i < num_files; ++i) {
     std::vector<int64_t> values(static_cast<size_t>(Between(random, 0, 4000)));
     std::vector<std::string> texts;
     for (int64_t& value : values) {
       value = data.num_rows++;
-      texts.push_back(std::string(static_cast<size_t>(Between(random, 0, longest)), 'a') + std::to_string(value));
+      texts.push_back(TextOf(data, value));
     }
     data.paths.push_back(folder.File("file-" + std::to_string(i) + ".parquet"));
     parquet::WriterProperties::Builder properties;
@@ -58,7 +66,12 @@ LoaderOptions RandomOptions(const DataSet& data, Random& random) {
   LoaderOptions options;
   options.paths = data.paths;
   options.columns = {"x", "text"};
-  options.transforms = {{"text", "text", {ops::HashBucket{1000}}}};
+  // Numbers of fixed size, or text that varies in size.
+  if (Between(random, 0, 1) == 0) {
+    options.transforms = {{"text", "text", {ops::HashBucket{1000}}}};
+  } else {
+    options.layout = Layout::kArrow;
+  }
   options.batch_size = Between(random, 1, 3000);
   options.num_workers = static_cast<int>(Between(random, 0, 5));
   options.prefetch_batches = static_cast<int>(Between(random, -1, 6));
@@ -76,7 +89,16 @@ int64_t LeastBudget(LoaderOptions options) {
   return at == std::string::npos ? -1 : std::atoll(message.c_str() + at + words.size());
 }
 
-void ExpectOneEpoch(Loader& loader, int64_t first_row, int64_t num_rows) {
+void ExpectTexts(const Batch& batch, const DataSet& data, int64_t first_row) {
+  if (batch.schema()[1].varying == nullptr) return;
+  const auto rows = batch.ToRecordBatch();
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  ASSERT_TRUE((*rows)->ValidateFull().ok());
+  const auto& texts = static_cast<const arrow::LargeStringArray&>(*(*rows)->column(1));
+  for (int64_t i = 0; i < texts.length(); ++i) ASSERT_EQ(texts.GetView(i), TextOf(data, first_row + i));
+}
+
+void ExpectOneEpoch(Loader& loader, const DataSet& data, int64_t first_row) {
   ASSERT_TRUE(loader.StartEpoch().ok());
   int64_t next = first_row;
   while (true) {
@@ -89,9 +111,11 @@ void ExpectOneEpoch(Loader& loader, int64_t first_row, int64_t num_rows) {
     }
     if (!*batch) break;
     const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
+    const int64_t batch_row = next;
     for (int64_t i = 0; i < (*batch)->num_rows(); ++i) ASSERT_EQ(values[i], next++);
+    ExpectTexts(**batch, data, batch_row);
   }
-  EXPECT_EQ(next, num_rows);
+  EXPECT_EQ(next, data.num_rows);
 }
 
 TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
@@ -113,7 +137,7 @@ TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
     options.memory_budget_bytes = Between(random, least, 3 * least);
     auto loader = Loader::Make(options);
     ASSERT_TRUE(loader.ok()) << loader.status();
-    for (int epoch = 0; epoch < 2; ++epoch) ExpectOneEpoch(**loader, first_row, data.num_rows);
+    for (int epoch = 0; epoch < 2; ++epoch) ExpectOneEpoch(**loader, data, first_row);
     (*loader)->EndEpoch();
     const MemoryReport memory = (*loader)->Memory();
     EXPECT_LE(memory.total.peak_bytes, options.memory_budget_bytes);

@@ -69,7 +69,8 @@ inline arrow::Result<Projection> ProjectAll(const ParquetFile& file, NullPolicy:
     if (arrow::is_base_binary_like(id) || arrow::is_binary_view_like(id)) ops.push_back(ops::HashBucket{1000003});
     ARROW_ASSIGN_OR_RAISE(auto converter,
                           Converter::Make(field->name(), *field, ops, policy, Layout::kTensor, nullptr));
-    projection.outputs.push_back({field->name(), field, -1, std::move(converter)});
+    Field out = converter->field();
+    projection.outputs.push_back({field->name(), field, -1, std::move(out), std::move(converter)});
   }
   return projection;
 }
