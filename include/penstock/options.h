@@ -30,6 +30,19 @@ enum class Layout { kTensor, kArrow };
 /// kRepeat: the rows at the front of the epoch come again at its end, so that all ranks have as many.
 enum class Uneven { kDrop, kRepeat };
 
+/// A part of the rows, chosen by a number in [0, 1) that is drawn for each: those with begin <= number < end. Samples
+/// with one seed whose bounds do not overlap have no row in common.
+struct RowSample {
+  int64_t seed = 0;
+  double begin = 0;
+  double end = 1;
+};
+
+/// Names for `columns` that stand for where a row comes from. kRowIdColumn: its position in its file (in the table; in
+/// the stream), from 0, int64. kFileColumn: its file, as a code whose vocabulary is the list of paths, int32.
+inline constexpr std::string_view kRowIdColumn = "__row_id__";
+inline constexpr std::string_view kFileColumn = "__file__";
+
 struct LoaderOptions {
   /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a
   /// pattern's files sorted by path.
@@ -41,6 +54,7 @@ struct LoaderOptions {
   bool drop_last = false;
   std::optional<std::vector<std::string>> columns;           ///< Not set: all.
   std::shared_ptr<const arrow::compute::Expression> filter;  ///< Null: every row. Its columns need not be in `columns`.
+  std::optional<RowSample> sample;                           ///< Not set: every row.
   std::vector<Transform> transforms;
   NullPolicy nulls;
   Layout layout = Layout::kTensor;

@@ -45,7 +45,7 @@ bool Chunk::is_done() const {
 }
 
 int NumStreams(const Projection& projection) {
-  if (projection.filter != nullptr) return 1;
+  if (projection.selects_rows()) return 1;
   return static_cast<int>(std::clamp<size_t>(projection.outputs.size(), 1, kMaxStreams));
 }
 
@@ -58,7 +58,7 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
   }
   // By position: a column is in the same stream in every row group, whatever the others' way there.
   for (int output : outputs) streams[static_cast<size_t>(output) % streams.size()].outputs.push_back(output);
-  for (PieceStream& stream : streams) stream.is_done = stream.outputs.empty() && projection.filter == nullptr;
+  for (PieceStream& stream : streams) stream.is_done = stream.outputs.empty() && !projection.selects_rows();
   return streams;
 }
 

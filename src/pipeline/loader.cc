@@ -142,7 +142,7 @@ arrow::Status LoaderImpl::Init() {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
     ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, *source_, vocabulary_pool.get()));
   }
-  int64_t known_rows = projection_.filter == nullptr ? source_->known_rows() : -1;
+  int64_t known_rows = !projection_.selects_rows() ? source_->known_rows() : -1;
   if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
   if (projection_.outputs.empty()) return arrow::Status::Invalid("no columns: `columns` and `transforms` name none");
   auto schema = std::make_shared<Schema>();
@@ -315,11 +315,11 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
   Explanation explanation;
-  const bool is_counted = projection_.filter == nullptr && source_->is_counted();
+  const bool is_counted = !projection_.selects_rows() && source_->is_counted();
   explanation.files = source_->num_files();
   explanation.row_groups = survey->chunks;
   explanation.plan = is_counted ? "counted" : "discovered";
-  if (is_counted) {
+  if (projection_.filter == nullptr && source_->is_counted()) {
     ARROW_ASSIGN_OR_RAISE(explanation.rows, NumRows());
     ARROW_ASSIGN_OR_RAISE(explanation.batches, NumBatches());
   }

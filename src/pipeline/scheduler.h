@@ -48,7 +48,7 @@ struct EpochPlan {
   std::shared_ptr<std::atomic<int64_t>> held_batches;
 
   /// A chunk's rows have their place when it is admitted.
-  bool is_counted() const { return projection->filter == nullptr; }
+  bool is_counted() const { return !projection->selects_rows(); }
 };
 
 /// One epoch: slots, the lanes that fill them, and who does what next.
@@ -160,6 +160,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   arrow::Status CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
   arrow::Status Normalize(const PieceStream& stream, ReservedPool& pool, PieceReader::Piece* piece) const;
   arrow::Status ConvertConstants(const Task& task);
+  void WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target);
 
   // Finishing (finish.cc).
   void FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);

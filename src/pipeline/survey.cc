@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <deque>
 
+#include "source/row_sample.h"
+
 namespace penstock {
 namespace {
 
@@ -51,10 +53,18 @@ std::vector<std::string> WaysOf(const ReadPlan& plan, size_t num_outputs) {
   return ways;
 }
 
+int64_t RowsInSample(const RowSample& sample, const Input& input, int chunk) {
+  const uint64_t key = SampleKey(sample, input.file(), input.begin_row(), chunk);
+  const int64_t num_rows = input.rows(chunk);
+  int64_t rows = 0;
+  for (int64_t row = 0; row < num_rows; ++row) rows += IsInSample(sample, key, row) ? 1 : 0;
+  return rows;
+}
+
 std::vector<std::string> WaysUnread(const Projection& projection) {
   std::vector<std::string> ways;
   for (const OutputColumn& output : projection.outputs) {
-    ways.emplace_back(output.partition_index < 0 ? "arrow" : "constant");
+    ways.emplace_back(output.is_read() ? "arrow" : "constant");
   }
   return ways;
 }
@@ -67,7 +77,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
   const Projection& projection = *context.projection;
   survey.ways = WaysUnread(projection);
   if (!source.is_counted()) return survey;
-  const bool is_counted = projection.filter == nullptr;
+  const bool is_counted = !projection.selects_rows();
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
@@ -87,7 +97,8 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
           std::max(survey.arena_row_bytes,
                    static_cast<double>(input->ArenaBytes(projection, chunk)) / static_cast<double>(rows));
       ++survey.chunks;
-      survey.rows += rows;
+      survey.rows +=
+          projection.filter == nullptr && projection.sample ? RowsInSample(*projection.sample, *input, chunk) : rows;
       survey.most_chunk_bytes = std::max(survey.most_chunk_bytes, sizing.promise_bytes);
       survey.least_chunk_bytes = std::max(survey.least_chunk_bytes, sizing.least_bytes);
       window.Add(rows, sizing.promise_bytes, input->metadata_bytes(), chunk == 0);

@@ -3,6 +3,9 @@
 #include <arrow/array/array_primitive.h>
 #include <arrow/scalar.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "pipeline/scheduler.h"
 
 namespace penstock {
@@ -198,10 +201,32 @@ arrow::Status Scheduler::CopyVarying(const Task& task, int output, const arrow::
   return arrow::Status::OK();
 }
 
+void Scheduler::WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target) {
+  const ChunkSpec& spec = task.chunk->spec;
+  if (output.identity == OutputColumn::Identity::kFile) {
+    auto* codes = reinterpret_cast<int32_t*>(target.values);
+    std::fill(codes, codes + task.rows, static_cast<int32_t>(spec.input->file()));
+    return;
+  }
+  auto* ids = reinterpret_cast<int64_t*>(target.values);
+  const Lane& lane = *task.lane;
+  const int64_t lane_row = task.begin_row - lane.begin_row;
+  if (lane.kind == Lane::Kind::kConstant) {
+    std::iota(ids, ids + task.rows, spec.file_row + lane_row);
+    return;
+  }
+  const auto& numbers = static_cast<const arrow::Int64Array&>(*lane.block->piece.row_numbers);
+  for (int64_t i = 0; i < task.rows; ++i) ids[i] = spec.file_row + numbers.Value(lane.block_row + lane_row + i);
+}
+
 arrow::Status Scheduler::ConvertConstants(const Task& task) {
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   for (int index : task.lane->constants) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(index)];
+    if (output.identity != OutputColumn::Identity::kNone) {
+      WriteIdentity(task, output, TargetOf(*plan_.layout, task.base, index, slot_row));
+      continue;
+    }
     const auto& value = task.chunk->spec.input->partition_values()[static_cast<size_t>(output.partition_index)];
     ARROW_RETURN_NOT_OK(InColumn(
         output.converter->ConvertConstant(*value, task.rows, TargetOf(*plan_.layout, task.base, index, slot_row)),

@@ -37,6 +37,7 @@ class PlanCursor {
   const Projection* projection_ = nullptr;
   std::shared_ptr<const Input> input_;
   int next_chunk_ = 0;
+  int64_t next_file_row_ = 0;
   int64_t chunks_pruned_ = 0;
 };
 

@@ -57,7 +57,7 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
   ChunkSizing sizing;
   const int64_t direct_bytes = input.DirectBytes(projection, chunk.index);
   sizing.promise_bytes = sizing.least_bytes = direct_bytes;
-  if (input.read_plan().through_arrow.empty() && projection.filter == nullptr) return sizing;
+  if (input.read_plan().through_arrow.empty() && !projection.selects_rows()) return sizing;
 
   const auto promise = [&](int64_t piece_rows) {
     return direct_bytes +

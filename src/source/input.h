@@ -41,6 +41,10 @@ class Input {
   const ReadPlan& read_plan() const { return read_plan_; }
   /// One per partition field of the data set, in its type.
   virtual const arrow::ScalarVector& partition_values() const = 0;
+  /// Its file's position in the source; 0 where there are no files.
+  int64_t file() const { return file_; }
+  /// Rows of its file (or of the stream) that come before it.
+  int64_t begin_row() const { return begin_row_; }
   /// Charged as metadata, in bytes.
   virtual int64_t metadata_bytes() const { return 0; }
   /// Bytes that were charged when they were seen (what a user's iterable gave).
@@ -75,14 +79,17 @@ class Input {
                                                                   int64_t skip_rows) const = 0;
 
  protected:
-  ReadPlan read_plan_;  ///< Constant once it is open.
+  ReadPlan read_plan_;  ///< Constant once it is open, as what follows.
+  int64_t file_ = 0;
+  int64_t begin_row_ = 0;
 };
 
 /// The part of an input that is read as one: a row group, a record batch.
 struct ChunkSpec {
   std::shared_ptr<const Input> input;
   int index = 0;
-  int64_t rows = 0;  ///< > 0.
+  int64_t rows = 0;      ///< > 0.
+  int64_t file_row = 0;  ///< Rows of its file (or of the stream) that come before it.
 
   std::string Where() const { return input->Where(index); }
 };

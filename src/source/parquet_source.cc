@@ -7,6 +7,7 @@
 #include "source/prune.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
+#include "source/row_sample.h"
 #include "source/text.h"
 #include "source/vocabulary.h"
 
@@ -16,9 +17,10 @@ namespace {
 /// An open Parquet file; its footer is charged to the ledger's `metadata` account.
 class ParquetInput final : public Input {
  public:
-  static arrow::Result<std::shared_ptr<const Input>> Open(arrow::fs::FileSystem& fs, const FileEntry& entry,
+  static arrow::Result<std::shared_ptr<const Input>> Open(const FileSet& files, size_t index,
                                                           const InputContext& context, IoCounters* counters) {
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> file, OpenParquet(fs, entry, counters));
+    const FileEntry& entry = files.files[index];
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> file, OpenParquet(*files.filesystem, entry, counters));
     const int64_t bytes = file->MemoryBytes();
     if (!context.ledger->TryAdd(Account::kMetadata, bytes)) {
       return arrow::Status::OutOfMemory(
@@ -26,61 +28,64 @@ class ParquetInput final : public Input {
           " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
     }
     auto input = std::make_shared<ParquetInput>(std::move(file), context.ledger, bytes);
-    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->file_->schema, text::Quoted(entry.path)));
-    input->read_plan_ = MakeReadPlan(*context.projection, *input->file_, context.use_direct_decode);
+    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->parquet_->schema, text::Quoted(entry.path)));
+    input->file_ = static_cast<int64_t>(index);
+    input->read_plan_ = MakeReadPlan(*context.projection, *input->parquet_, context.use_direct_decode);
     return input;
   }
 
   ParquetInput(std::shared_ptr<const ParquetFile> file, std::shared_ptr<Ledger> ledger, int64_t bytes)
-      : file_(std::move(file)), ledger_(std::move(ledger)), bytes_(bytes) {}
+      : parquet_(std::move(file)), ledger_(std::move(ledger)), bytes_(bytes) {}
   ~ParquetInput() override {
-    file_.reset();
+    parquet_.reset();
     ledger_->Sub(Account::kMetadata, bytes_);
   }
   ParquetInput(const ParquetInput&) = delete;
   ParquetInput& operator=(const ParquetInput&) = delete;
 
-  int num_chunks() const override { return file_->metadata->num_row_groups(); }
-  int64_t rows(int chunk) const override { return file_->metadata->RowGroup(chunk)->num_rows(); }
+  int num_chunks() const override { return parquet_->metadata->num_row_groups(); }
+  int64_t rows(int chunk) const override { return parquet_->metadata->RowGroup(chunk)->num_rows(); }
   std::string Where(int chunk) const override {
-    return text::Quoted(file_->entry.path) + ", row group " + std::to_string(chunk);
+    return text::Quoted(parquet_->entry.path) + ", row group " + std::to_string(chunk);
   }
-  const arrow::ScalarVector& partition_values() const override { return file_->entry.partition_values; }
+  const arrow::ScalarVector& partition_values() const override { return parquet_->entry.partition_values; }
   int64_t metadata_bytes() const override { return bytes_; }
   arrow::Result<bool> MayMatch(const Projection& projection, int chunk) const override {
-    return penstock::MayMatch(projection, *file_, chunk);
+    return penstock::MayMatch(projection, *parquet_, chunk);
   }
 
   int64_t DirectBytes(const Projection& projection, int chunk) const override {
-    return EstimateDirectBytes(*file_, chunk, projection, read_plan_.direct);
+    return EstimateDirectBytes(*parquet_, chunk, projection, read_plan_.direct);
   }
   int64_t PieceBytes(const Projection& projection, int chunk, int64_t rows) const override {
-    return EstimatePieceBytes(*file_, chunk, projection, read_plan_.through_arrow, rows);
+    return EstimatePieceBytes(*parquet_, chunk, projection, read_plan_.through_arrow, rows);
   }
-  int64_t DecodedBytes(int chunk) const override { return file_->metadata->RowGroup(chunk)->total_byte_size(); }
+  int64_t DecodedBytes(int chunk) const override { return parquet_->metadata->RowGroup(chunk)->total_byte_size(); }
   int64_t StoredBytes(int chunk, const std::string& column) const override {
-    const auto group = file_->metadata->RowGroup(chunk);
+    const auto group = parquet_->metadata->RowGroup(chunk);
     const int leaf = group->schema()->ColumnIndex(column);
     return leaf < 0 ? 0 : group->ColumnChunk(leaf)->total_compressed_size();
   }
 
   int64_t ArenaBytes(const Projection& projection, int chunk) const override {
-    return EstimateArenaBytes(*file_, chunk, projection);
+    return EstimateArenaBytes(*parquet_, chunk, projection);
   }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
                                                          int64_t piece_rows, int64_t skip_rows) const override {
-    return OpenRowGroupPieces(file_, chunk, projection, std::move(outputs), std::move(pool), piece_rows, skip_rows);
+    const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file_, begin_row_, chunk) : 0;
+    return OpenRowGroupPieces(parquet_, chunk, projection, std::move(outputs), std::move(pool), piece_rows, skip_rows,
+                              sample_key);
   }
   arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection& projection, int chunk,
                                                           std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
                                                           int64_t skip_rows) const override {
-    return DirectReader::Open(file_, chunk, projection, std::move(outputs), std::move(pool), skip_rows);
+    return DirectReader::Open(parquet_, chunk, projection, std::move(outputs), std::move(pool), skip_rows);
   }
 
  private:
-  std::shared_ptr<const ParquetFile> file_;
+  std::shared_ptr<const ParquetFile> parquet_;
   const std::shared_ptr<Ledger> ledger_;
   const int64_t bytes_;
 };
@@ -92,8 +97,7 @@ class ParquetSequence final : public InputSequence {
 
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (next_ == files_->files.size()) return nullptr;
-    ARROW_ASSIGN_OR_RAISE(auto input,
-                          ParquetInput::Open(*files_->filesystem, files_->files[next_], context_, counters_));
+    ARROW_ASSIGN_OR_RAISE(auto input, ParquetInput::Open(*files_, next_, context_, counters_));
     ++next_;
     return input;
   }
@@ -120,6 +124,11 @@ class ParquetSource final : public Source {
   bool is_counted() const override { return true; }
   int64_t known_rows() const override { return known_rows_; }
   int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
+  std::vector<std::string> file_names() const override {
+    std::vector<std::string> names;
+    for (const FileEntry& entry : files_.files) names.push_back(entry.path);
+    return names;
+  }
   std::string_view chunk_name() const override { return "row group"; }
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 

@@ -7,9 +7,13 @@
 #include <arrow/compute/initialize.h>
 #include <arrow/datum.h>
 #include <arrow/scalar.h>
+#include <arrow/util/bit_util.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
+
+#include "source/row_sample.h"
 
 namespace penstock {
 namespace {
@@ -30,13 +34,14 @@ arrow::Result<std::shared_ptr<arrow::Array>> RowNumbers(const arrow::BooleanArra
 
 // Columns that the filter does not use stand in its batches as null scalars, partition columns as constants: neither
 // takes memory per row.
-class ExpressionFilter final : public PieceFilter {
+class RowFilter final : public PieceFilter {
  public:
-  ExpressionFilter(const Projection& projection, std::vector<int> kept)
-      : expression_(projection.filter), kept_(std::move(kept)) {}
+  RowFilter(const Projection& projection, uint64_t sample_key, std::vector<int> kept)
+      : expression_(projection.filter), sample_(projection.sample), sample_key_(sample_key), kept_(std::move(kept)) {}
 
   arrow::Status Init(const Projection& projection, const arrow::ScalarVector& constants,
                      const std::vector<std::string>& names) {
+    if (expression_ == nullptr) return arrow::Status::OK();
     ARROW_RETURN_NOT_OK(arrow::compute::Initialize());
     const arrow::Schema& schema = *projection.dataset_schema;
     for (const auto& field : schema.fields()) inputs_.emplace_back(arrow::MakeNullScalar(field->type()));
@@ -59,7 +64,16 @@ class ExpressionFilter final : public PieceFilter {
     arrow::compute::ExecContext context(pool);
     context.set_use_threads(false);
     bool keeps_all = false;
-    ARROW_ASSIGN_OR_RAISE(const auto mask, Mask(*columns, piece->rows_read, &context, &keeps_all));
+    std::shared_ptr<arrow::BooleanArray> mask;
+    if (expression_ == nullptr) {
+      keeps_all = true;
+    } else {
+      ARROW_ASSIGN_OR_RAISE(mask, Mask(*columns, piece->rows_read, &context, &keeps_all));
+    }
+    if (sample_ && (mask != nullptr || keeps_all)) {
+      ARROW_ASSIGN_OR_RAISE(mask, InSample(mask.get(), piece->first_row, piece->rows_read, pool));
+      keeps_all = false;
+    }
     if (mask != nullptr) keeps_all = mask->true_count() == piece->rows_read;
     const bool keeps_none = !keeps_all && (mask == nullptr || mask->true_count() == 0);
     const arrow::BooleanArray* selection = keeps_all || keeps_none ? nullptr : mask.get();
@@ -82,6 +96,17 @@ class ExpressionFilter final : public PieceFilter {
   }
 
  private:
+  // Of the rows that `mask` keeps (all where it is null), those in the sample.
+  arrow::Result<std::shared_ptr<arrow::BooleanArray>> InSample(const arrow::BooleanArray* mask, int64_t first_row,
+                                                               int64_t rows, arrow::MemoryPool* pool) const {
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> bits, arrow::AllocateEmptyBitmap(rows, pool));
+    for (int64_t i = 0; i < rows; ++i) {
+      if (mask != nullptr && (mask->IsNull(i) || !mask->Value(i))) continue;
+      if (IsInSample(*sample_, sample_key_, first_row + i)) arrow::bit_util::SetBit(bits->mutable_data(), i);
+    }
+    return std::make_shared<arrow::BooleanArray>(rows, std::move(bits));
+  }
+
   // Bits of the rows to keep; null where a constant says it for all, `*keeps_all` telling what.
   arrow::Result<std::shared_ptr<arrow::BooleanArray>> Mask(const arrow::ArrayVector& columns, int64_t rows,
                                                            arrow::compute::ExecContext* context,
@@ -105,6 +130,8 @@ class ExpressionFilter final : public PieceFilter {
   }
 
   const std::shared_ptr<const arrow::compute::Expression> expression_;
+  const std::optional<RowSample> sample_;
+  const uint64_t sample_key_;
   const std::vector<int> kept_;
   std::vector<int> column_of_field_;  // By field of the data set's schema; -1: not read.
   std::vector<arrow::Datum> inputs_;
@@ -114,9 +141,10 @@ class ExpressionFilter final : public PieceFilter {
 
 arrow::Result<std::unique_ptr<PieceFilter>> PieceFilter::Make(const Projection& projection,
                                                               const arrow::ScalarVector& partition_values,
+                                                              uint64_t sample_key,
                                                               const std::vector<std::string>& names,
                                                               std::vector<int> kept) {
-  auto filter = std::make_unique<ExpressionFilter>(projection, std::move(kept));
+  auto filter = std::make_unique<RowFilter>(projection, sample_key, std::move(kept));
   ARROW_RETURN_NOT_OK(filter->Init(projection, partition_values, names));
   return filter;
 }

@@ -1,5 +1,6 @@
 #include "source/projection.h"
 
+#include <arrow/array/builder_binary.h>
 #include <arrow/type.h>
 
 #include <algorithm>
@@ -53,6 +54,34 @@ arrow::Result<std::vector<OutputRequest>> RequestOutputs(const LoaderOptions& op
   if (requests.empty())
     return arrow::Status::Invalid("there is no column to load: `columns` and `transforms` are empty");
   return requests;
+}
+
+/// Columns that no file has: where a row comes from.
+arrow::Result<OutputColumn> ResolveIdentity(const OutputRequest& request, const Source& source) {
+  OutputColumn output;
+  output.input = request.input;
+  const bool is_file = request.input == kFileColumn;
+  output.identity = is_file ? OutputColumn::Identity::kFile : OutputColumn::Identity::kRowId;
+  output.field.name = request.name;
+  output.field.dtype = is_file ? DType::kInt32 : DType::kInt64;
+  output.field.source_type = is_file ? arrow::dictionary(arrow::int32(), arrow::utf8()) : arrow::int64();
+  output.field.arrow_type = output.field.source_type;
+  output.input_field = arrow::field(request.name, output.field.source_type, /*nullable=*/false);
+  if (!request.ops->empty()) {
+    return arrow::Status::Invalid("column ", text::Quoted(request.input), " takes no ops; apply them to a copy of it");
+  }
+  if (!is_file) return output;
+  arrow::StringBuilder names;
+  for (const std::string& name : source.file_names()) ARROW_RETURN_NOT_OK(names.Append(name));
+  if (names.length() == 0) {
+    return arrow::Status::Invalid("column ", text::Quoted(request.input), ": this source has no files");
+  }
+  ARROW_ASSIGN_OR_RAISE(output.field.vocabulary, names.Finish());
+  return output;
+}
+
+bool IsIdentity(const OutputRequest& request, const arrow::Schema& schema) {
+  return (request.input == kRowIdColumn || request.input == kFileColumn) && !schema.GetFieldByName(request.input);
 }
 
 arrow::Result<OutputColumn> ResolveInput(const OutputRequest& request, const arrow::Schema& schema, int num_partitions,
@@ -125,6 +154,7 @@ arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<Out
   std::vector<std::shared_ptr<arrow::Field>> dictionary_fields;
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
+    if (output.identity != OutputColumn::Identity::kNone) continue;
     if (!NeedsVocabulary(requests[i], output)) {
       ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], nullptr, &output));
     } else if (std::find(dictionary_fields.begin(), dictionary_fields.end(), output.input_field) ==
@@ -175,7 +205,7 @@ arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input,
 
 arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input) {
   for (const OutputColumn& output : projection.outputs) {
-    if (output.partition_index < 0) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
+    if (output.is_read()) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
   }
   for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *field));
   return arrow::Status::OK();
@@ -188,7 +218,7 @@ std::vector<std::string> NeededColumns(const Projection& projection, const std::
   };
   for (int output : outputs) {
     const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
-    if (column.partition_index < 0) add(column.input);
+    if (column.is_read()) add(column.input);
   }
   for (const auto& field : projection.filter_fields) add(field->name());
   return names;
@@ -199,11 +229,14 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
   projection.dataset_schema = source.schema();
   ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));
   for (const OutputRequest& request : requests) {
-    ARROW_ASSIGN_OR_RAISE(OutputColumn output,
-                          ResolveInput(request, *projection.dataset_schema, source.num_partitions(), source.name()));
+    ARROW_ASSIGN_OR_RAISE(OutputColumn output, IsIdentity(request, *projection.dataset_schema)
+                                                   ? ResolveIdentity(request, source)
+                                                   : ResolveInput(request, *projection.dataset_schema,
+                                                                  source.num_partitions(), source.name()));
     projection.outputs.push_back(std::move(output));
   }
   ARROW_RETURN_NOT_OK(CheckFills(options.nulls, requests));
+  projection.sample = options.sample;
   if (options.filter != nullptr) {
     ARROW_RETURN_NOT_OK(AddFilter(*options.filter, source.name(), source.num_partitions(), &projection));
   }

@@ -18,12 +18,15 @@ class Source;
 
 /// One output column, resolved against the data set's schema (that of its first file).
 struct OutputColumn {
-  std::string input;                           ///< Source column.
-  std::shared_ptr<arrow::Field> input_field;   ///< Its field in the first file, or the partition field.
-  int partition_index = -1;                    ///< >= 0: a hive partition column; constant in each file.
+  std::string input;                          ///< Source column.
+  std::shared_ptr<arrow::Field> input_field;  ///< Its field in the first file, or the partition field.
+  int partition_index = -1;                   ///< >= 0: a hive partition column; constant in each file.
+  enum class Identity : uint8_t { kNone, kRowId, kFile } identity = Identity::kNone;
   Field field;                                 ///< What comes out.
   std::shared_ptr<const Converter> converter;  ///< Null where rows vary in size (Field::varying).
 
+  /// True where its values are in the data; others are made from what is known about the rows.
+  bool is_read() const { return partition_index < 0 && identity == Identity::kNone; }
   bool is_dear() const { return converter != nullptr && converter->is_dear(); }
 };
 
@@ -37,9 +40,13 @@ struct Projection {
   std::vector<std::shared_ptr<arrow::Field>>
       filter_fields;  ///< Source columns (not partition columns) that the filter uses.
   std::shared_ptr<const arrow::compute::Expression>
-      filter;                                     ///< Bound to the data set schema plus partition fields; null: none.
+      filter;  ///< Bound to the data set schema plus partition fields; null: none.
+  std::optional<RowSample> sample;
   std::shared_ptr<arrow::Schema> dataset_schema;  ///< First file's columns, then partition fields (a partition field
                                                   ///< wins over a file column of the same name).
+
+  /// True where rows are left out, so that how many come out of a chunk shows when it is read.
+  bool selects_rows() const { return filter != nullptr || sample.has_value(); }
 };
 
 /// Resolves columns, transforms (an output's transform wins over a plain column of that name; transform outputs come at

@@ -169,12 +169,12 @@ arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int
 
 ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode) {
   ReadPlan plan;
-  const bool may_be_direct = use_direct_decode && projection.filter == nullptr;
+  const bool may_be_direct = use_direct_decode && !projection.selects_rows();
   // A schema that cannot be had without its metadata: everything through Arrow, which has read it before.
   const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");
   for (int i = 0; i < static_cast<int>(projection.outputs.size()); ++i) {
     const OutputColumn& output = projection.outputs[static_cast<size_t>(i)];
-    if (output.partition_index >= 0) {
+    if (!output.is_read()) {
       plan.constant.push_back(i);
     } else if (plain.ok() && CanDecodeDirectly(output, file, **plain)) {
       plan.direct.push_back(i);

@@ -147,7 +147,7 @@ std::set<int> LeavesOfOutputs(const Projection& projection, const ParquetFile& f
   std::set<int> leaves;
   for (int output : outputs) {
     const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
-    if (column.partition_index >= 0) continue;
+    if (!column.is_read()) continue;
     const auto found = LeavesOf(file, column.input);
     leaves.insert(found.begin(), found.end());
   }
@@ -189,7 +189,7 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
     const auto chunk = metadata->ColumnChunk(i);
     const ChunkSizes sizes = SizesOf(*chunk);
     const int64_t arrays = ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
-    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.filter != nullptr ? 2 : 1);
+    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.selects_rows() ? 2 : 1);
   }
   return bytes;
 }
@@ -207,7 +207,7 @@ int64_t ArenaBytes(const ParquetFile& file, int row_group, const Projection& pro
   const auto metadata = file.metadata->RowGroup(row_group);
   int64_t bytes = 0;
   for (const OutputColumn& output : projection.outputs) {
-    if (output.field.varying == nullptr || output.partition_index >= 0) continue;
+    if (output.field.varying == nullptr || !output.is_read()) continue;
     for (int i : LeavesOf(file, output.input)) {
       bytes += ArenaBytesOf(*metadata->ColumnChunk(i), *file.metadata->schema()->Column(i));
     }

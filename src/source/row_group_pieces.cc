@@ -92,7 +92,8 @@ class RowGroupPieces final : public PieceReader {
                  int64_t piece_rows)
       : file_(std::move(file)), pool_(std::move(pool)), row_group_(row_group), piece_rows_(piece_rows) {}
 
-  arrow::Status Init(const Projection& projection, const std::vector<int>& outputs, int64_t skip_rows) {
+  arrow::Status Init(const Projection& projection, const std::vector<int>& outputs, int64_t skip_rows,
+                     uint64_t sample_key) {
     if (row_group_ < 0 || row_group_ >= file_->metadata->num_row_groups() || piece_rows_ < 1) {
       return Where(arrow::Status::Invalid("there is no such row group, or no rows in a piece"));
     }
@@ -100,7 +101,7 @@ class RowGroupPieces final : public PieceReader {
     if (skip_rows < 0 || skip_rows > num_rows_) {
       return Where(arrow::Status::Invalid("cannot skip ", skip_rows, " of ", num_rows_, " rows"));
     }
-    ARROW_RETURN_NOT_OK(OpenColumns(projection, outputs));
+    ARROW_RETURN_NOT_OK(OpenColumns(projection, outputs, sample_key));
     while (row_ < skip_rows) {  // Parquet's Arrow reader cannot skip: decode and drop.
       ARROW_RETURN_NOT_OK(TakeColumns(std::min(piece_rows_, skip_rows - row_)).status());
     }
@@ -138,21 +139,21 @@ class RowGroupPieces final : public PieceReader {
     return arrow::Status::OK();
   }
 
-  arrow::Status OpenColumns(const Projection& projection, const std::vector<int>& outputs) {
+  arrow::Status OpenColumns(const Projection& projection, const std::vector<int>& outputs, uint64_t sample_key) {
     for (const std::string& name : NeededColumns(projection, outputs)) {
       ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(name); }), name));
     }
     arrow::FieldVector fields;
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
-      if (column.partition_index >= 0) continue;
+      if (!column.is_read()) continue;
       output_columns_.push_back(ColumnOf(column.input));
       fields.push_back(file_->schema->GetFieldByName(column.input));
     }
     schema_ = arrow::schema(std::move(fields));
-    if (projection.filter == nullptr) return arrow::Status::OK();
-    auto filter = PieceFilter::Make(projection, file_->entry.partition_values, NeededColumns(projection, outputs),
-                                    output_columns_);
+    if (!projection.selects_rows()) return arrow::Status::OK();
+    auto filter = PieceFilter::Make(projection, file_->entry.partition_values, sample_key,
+                                    NeededColumns(projection, outputs), output_columns_);
     return Where(std::move(filter).Value(&filter_));
   }
 
@@ -224,9 +225,9 @@ class RowGroupPieces final : public PieceReader {
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows) {
+                                                               int64_t skip_rows, uint64_t sample_key) {
   auto reader = std::make_unique<RowGroupPieces>(std::move(file), row_group, std::move(pool), piece_rows);
-  ARROW_RETURN_NOT_OK(reader->Init(projection, outputs, skip_rows));
+  ARROW_RETURN_NOT_OK(reader->Init(projection, outputs, skip_rows, sample_key));
   return reader;
 }
 

@@ -65,9 +65,10 @@ class DirectReader {
 
 /// A PieceReader of a row group.
 /// \param piece_rows  rows to read at once, >= 1.
+/// \param sample_key  of the row group (see SampleKey), where there is a sample.
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows);
+                                                               int64_t skip_rows, uint64_t sample_key = 0);
 
 }  // namespace penstock

@@ -60,6 +60,8 @@ class Source {
   /// Rows of an epoch where that is known by now; else -1.
   virtual int64_t known_rows() const = 0;
   virtual int64_t num_files() const = 0;
+  /// Their paths, as the file system knows them; none where there are no files.
+  virtual std::vector<std::string> file_names() const { return {}; }
   /// "row group", "record batch".
   virtual std::string_view chunk_name() const = 0;
   /// Held for as long as the source, in bytes.
