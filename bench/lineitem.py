@@ -29,7 +29,8 @@ DATA = Path(__file__).resolve().parent / "data"
 FOUR = ["l_orderkey", "l_partkey", "l_suppkey", "l_linenumber"]
 DECIMALS = ["l_quantity", "l_extendedprice", "l_discount", "l_tax"]
 DATES = ["l_shipdate", "l_commitdate", "l_receiptdate"]
-COLUMNS = {"four": FOUR, "eleven": FOUR + DECIMALS + DATES}
+TEXT = ["l_returnflag", "l_linestatus", "l_shipinstruct", "l_shipmode", "l_comment"]
+COLUMNS = {"four": FOUR, "eleven": FOUR + DECIMALS + DATES, "sixteen": FOUR + DECIMALS + DATES + TEXT}
 
 ROW_GROUP_BYTES = "16MB"
 COMPRESSION = "ZSTD(1)"

@@ -2,7 +2,8 @@
 
 An engine is a module here with a list ``ENGINES`` of `Engine`. Its `open` gets ready and returns an
 iterable; each ``iter()`` of that is one epoch, in file order, of batches ``{column: torch.Tensor}`` of
-exactly `batch_size` rows with one short batch at the end. Decimals arrive as float64, dates as int32 days.
+exactly `batch_size` rows with one short batch at the end. Decimals arrive as float64, dates as int32 days,
+text as pyarrow arrays, lists as two tensors, ``name`` (the values) and ``name_offsets``.
 Benchmarks run an epoch to warm up, check every value's sum in it, and time the next one.
 """
 
@@ -18,12 +19,14 @@ from typing import Any
 MODULES = {
     "penstock": "penstock_engine",
     "arrow": "arrow_to_batches",
+    "arrow-hand": "arrow_to_batches",
     "arrow-large": "arrow_to_batches",
     "arrow-torch": "arrow_to_batches",
     "spdl": "spdl_engine",
     "torch": "torch_dataloader",
     "torch-chunks": "torch_dataloader",
     "ray": "ray_data",
+    "datasets": "hf_datasets",
 }
 
 

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-Tensors = dict[str, torch.Tensor]
+
+class Ragged:
+    """A list column: the values of all its rows, and where each row begins, as numpy or torch has them."""
+
+    def __init__(self, values: Any, offsets: Any) -> None:
+        self.values = values
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, array: pa.ListArray | pa.LargeListArray) -> Ragged:
+        """Nothing is copied but the offsets, where they do not begin at 0 or are narrow."""
+        offsets = torch.from_numpy(array.offsets.to_numpy()).to(torch.int64)
+        first, last = int(offsets[0]), int(offsets[-1])
+        values = torch.from_numpy(array.values.slice(first, last - first).to_numpy())
+        return cls(values, offsets - first if first else offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: slice) -> Ragged:
+        begin, end, _ = rows.indices(len(self))
+        offsets = self.offsets[begin : end + 1]
+        return Ragged(self.values[int(offsets[0]) : int(offsets[-1])], offsets - offsets[0])
+
+    @staticmethod
+    def join(parts: list[Ragged]) -> Ragged:
+        starts = np.cumsum([0, *(len(part.values) for part in parts)])
+        offsets = [part.offsets[1:] + int(start) for part, start in zip(parts, starts[:-1], strict=True)]
+        values = torch.cat([part.values for part in parts])
+        return Ragged(values, torch.cat([parts[0].offsets[:1], *offsets]))
+
+
+#: Name -> torch.Tensor; text is a pyarrow array; lists are `Ragged`.
+Tensors = dict[str, Any]
 
 # pyarrow's memory is read-only and torch has no such tensors; the benchmarks only read.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -32,11 +66,25 @@ def to_numpy(array: pa.Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=True)
 
 
+def is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
 def to_tensors(batch: pa.RecordBatch | pa.Table) -> Tensors:
     """The columns of one chunk as tensors."""
-    tensors = {}
+    tensors: Tensors = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         pieces = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        if is_text(column.type):
+            tensors[name] = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+            continue
+        if is_list(column.type):
+            tensors[name] = _join([Ragged.of(piece) for piece in pieces])
+            continue
         arrays = [to_numpy(piece) for piece in pieces]
         tensors[name] = torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
     return tensors
@@ -61,7 +109,7 @@ def rebatch(chunks: Iterable[Tensors], batch_size: int) -> Iterator[Tensors]:
         end = rows - (rows - start) % batch_size
         if end > start:
             for parts in zip(
-                *(column[start:end].split(batch_size) for column in chunk.values()), strict=True
+                *(_cut(column[start:end], batch_size) for column in chunk.values()), strict=True
             ):
                 yield dict(zip(names, parts, strict=True))
         if end < rows:
@@ -73,7 +121,32 @@ def rebatch(chunks: Iterable[Tensors], batch_size: int) -> Iterator[Tensors]:
 def _joined(chunks: list[Tensors]) -> Tensors:
     if len(chunks) == 1:
         return chunks[0]
-    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return {name: _join([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _cut(column: Any, rows: int) -> Any:
+    if isinstance(column, torch.Tensor):
+        return column.split(rows)
+    return [column[begin : begin + rows] for begin in range(0, len(column), rows)]
+
+
+def _join(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], Ragged):
+        return Ragged.join(parts)
+    return pa.concat_arrays(parts) if isinstance(parts[0], pa.Array) else torch.cat(parts)
+
+
+def spread(batch: Tensors) -> Tensors:
+    """Lists as two tensors: ``name`` has the values, ``name_offsets`` where rows begin."""
+    out: Tensors = {}
+    for name, column in batch.items():
+        if isinstance(column, Ragged):
+            out[name], out[name + "_offsets"] = column.values, column.offsets
+        else:
+            out[name] = column
+    return out
 
 
 def row_groups(paths: list[str]) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from spdl.pipeline import PipelineBuilder
 
 from . import Engine
-from .arrow_columns import RowGroupReader, Tensors, rebatch, row_groups
+from .arrow_columns import RowGroupReader, Tensors, rebatch, row_groups, spread
 
 FINISHED_ROW_GROUPS = 2
 TIMEOUT_S = 300
@@ -34,7 +34,7 @@ class Epochs:
         self._pipeline.start()
 
     def __iter__(self) -> Iterator[Tensors]:
-        return rebatch(self._pipeline.get_iterator(timeout=TIMEOUT_S), self._batch_size)
+        return map(spread, rebatch(self._pipeline.get_iterator(timeout=TIMEOUT_S), self._batch_size))
 
     def close(self) -> None:
         self._pipeline.stop()

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from . import Engine
-from .arrow_columns import RowGroupReader, Tensors, rebatch, row_groups
+from .arrow_columns import RowGroupReader, Tensors, rebatch, row_groups, spread
 
 
 class RowGroups(IterableDataset):
@@ -39,7 +40,7 @@ class RowGroups(IterableDataset):
             yield from chunks
             return
         for batch in rebatch(chunks, self._batch_size):
-            yield {name: column.numpy() for name, column in batch.items()}
+            yield {name: _to_send(column) for name, column in spread(batch).items()}
 
 
 class Epochs:
@@ -58,8 +59,16 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Tensors]:
         if self._cut_to is not None:
-            return rebatch(self._loader, self._cut_to)
-        return ({name: torch.from_numpy(column) for name, column in batch.items()} for batch in self._loader)
+            return map(spread, rebatch(self._loader, self._cut_to))
+        return ({name: _received(column) for name, column in batch.items()} for batch in self._loader)
+
+
+def _to_send(column: Any) -> Any:
+    return column.numpy() if isinstance(column, torch.Tensor) else column
+
+
+def _received(column: Any) -> Any:
+    return torch.from_numpy(column) if isinstance(column, np.ndarray) else column
 
 
 def _as_it_is(item: Any) -> Any:
