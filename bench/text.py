@@ -117,7 +117,8 @@ def main() -> None:
     meta = pq.read_metadata(path)
     mib = path.stat().st_size / harness.MIB
     print(
-        f"{path.name}: {meta.num_rows:,} documents, {mib:.0f} MiB; batch {args.batch_size}, {args.workers} workers"
+        f"{path.name}: {meta.num_rows:,} documents, {mib:.0f} MiB, "
+        f"batch {args.batch_size}, {args.workers} workers"
     )
     expected = harness.in_child("tabular", "expectation", path=str(path), columns=["tokens"])
     run: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """pyarrow.dataset.to_batches: the fastest way that pyarrow documents to stream a table.
 
 Four engines. ``arrow`` asks for batches of the size wanted and stops there: no tensors, and sizes that are
-inexact, since a batch never spans two row groups. ``arrow-hand`` turns these into tensors. ``arrow-large`` asks for its fastest size instead
+inexact, since a batch never spans two row groups. ``arrow-hand`` turns these into tensors. ``arrow-large``
+asks for its fastest size instead
 (131,072 rows), so it shows what scanning alone costs. ``arrow-torch`` is the strongest loader we could make
 of it: large scans, columns to tensors without a copy, cut to exact batches.
 """

@@ -1,6 +1,7 @@
 """Hugging Face datasets: a streamed Parquet file in torch format, batches of the size wanted.
 
-It streams in the consumer's process; worker processes would be torch DataLoader's. Lists arrive as one tensor a row.
+It streams in the consumer's process; worker processes would be torch DataLoader's. Lists arrive as one
+tensor a row.
 """
 
 from __future__ import annotations
