@@ -1,4 +1,4 @@
-"""An op in C++ of the user's own: built with the compiler alone against the package's headers, then loaded."""
+"""An op in C++ of the user's own: built with the compiler alone against the package's headers and loaded."""
 
 from __future__ import annotations
 
