@@ -13,6 +13,8 @@
 
 namespace penstock {
 
+class CustomOp;  // penstock/custom_op.h
+
 /// Native transforms: plain descriptions, compiled into one pass over the rows when a loader is made.
 /// A chain of them runs on one column, left to right, on the workers, without Python.
 namespace ops {
@@ -65,9 +67,29 @@ struct Spin {
   bool is_sleep = false;
 };
 
+enum class Side : uint8_t { kLeft, kRight };
+
+/// A list column (list, large_list, their views) as rows of `length` items. Ops in front of it and behind it run on
+/// items; what is put in for padding goes through those behind it. All items of a missing list are missing.
+struct PadList {
+  int64_t length = 0;                 ///< >= 1.
+  FillNull value = {};                ///< A number, for the type that the items have at this place.
+  Side side = Side::kRight;           ///< Where padding goes.
+  std::optional<Side> truncate = {};  ///< Where longer lists lose items; not set: they are an error.
+};
+
+/// The number of items of each list, int64. The first in its chain.
+struct ListLength {};
+
+/// An op of your own, see penstock/custom_op.h. The first in its chain: it takes the column as it is in the file.
+struct Custom {
+  std::shared_ptr<const CustomOp> op;
+};
+
 }  // namespace ops
 
-using Op = std::variant<ops::Cast, ops::FillNull, ops::HashBucket, ops::Lookup, ops::Scale, ops::Clip, ops::Spin>;
+using Op = std::variant<ops::Cast, ops::FillNull, ops::HashBucket, ops::Lookup, ops::Scale, ops::Clip, ops::Spin,
+                        ops::PadList, ops::ListLength, ops::Custom>;
 
 /// One column of the output: `ops` applied to the column `input` of the source.
 struct Transform {

@@ -7,28 +7,49 @@ Each op is a plain description. Ops are chained with ``|`` and run from left to 
 col('price') | fill_null(value=0) | scale(mean=10.0, std=2.0)
 
 All of them are immutable, can be compared, hashed and pickled.
+
+`pad_list`, `list_length`, `native` and `python` take whole rows: lists, or the column as it is in the file.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from penstock import _core
-
-__all__ = ["Chain", "Op", "cast", "clip", "col", "fill_null", "hash_bucket", "lookup", "scale"]
-
-NativeOp: TypeAlias = (
-    _core.Cast | _core.FillNull | _core.HashBucket | _core.Lookup | _core.Scale | _core.Clip | _core.Spin
+from penstock._list_ops import list_length, pad_list
+from penstock._op import (
+    INT64_MIN,
+    Chain,
+    NativeOp,
+    Op,
+    check_int,
+    col,
+    make_floats,
+    native_number,
+    number_type_name,
 )
+from penstock._user_ops import get_include, native, python
 
-_CAST_TARGETS = _core.cast_targets()
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+__all__ = [
+    "Chain",
+    "Op",
+    "cast",
+    "clip",
+    "col",
+    "fill_null",
+    "get_include",
+    "hash_bucket",
+    "list_length",
+    "lookup",
+    "native",
+    "pad_list",
+    "python",
+    "scale",
+]
 
 
 class ArrowArray(Protocol):
@@ -37,78 +58,6 @@ class ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """Return the array's schema and data as capsules."""
         ...
-
-
-class Op:
-    """One native transform of a column. Made by the functions of this module, chained with ``|``."""
-
-    def __or__(self, other: Op | Chain) -> Chain:
-        return Chain(None, (self,)) | other
-
-    def _to_native(self) -> NativeOp:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Ops in the order in which they run, and the column that they run on.
-
-    Parameters
-    ----------
-    input : str or None
-        Name of the column in the source; None stands for the column of the output's own name.
-    ops : tuple of Op
-        What is done to it.
-    """
-
-    input: str | None
-    ops: tuple[Op, ...] = ()
-
-    def __or__(self, other: Op | Chain) -> Chain:
-        if isinstance(other, Chain):
-            if other.input is not None:
-                raise TypeError(f"{other!r} starts from a column of its own; only ops can follow after '|'")
-            return Chain(self.input, self.ops + other.ops)
-        if isinstance(other, Op):
-            return Chain(self.input, (*self.ops, other))
-        return NotImplemented
-
-    def __repr__(self) -> str:
-        start = [] if self.input is None else [f"col({self.input!r})"]
-        return " | ".join(start + [repr(op) for op in self.ops])
-
-
-def col(name: str) -> Chain:
-    """Start a chain of ops from a column of the source.
-
-    Parameters
-    ----------
-    name : str
-        The column's name in the files.
-
-    Returns
-    -------
-    Chain
-        ``ps.col("a") | ps.ops.cast("float32")`` as a value of ``Loader(transforms={...})``.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"a column's name is a str, got {type(name).__name__}")
-    return Chain(name)
-
-
-def _number_type_name(to: object) -> str:
-    if isinstance(to, pa.DataType):
-        to = np.dtype(to.to_pandas_dtype())
-    text = str(to).removeprefix("torch.")
-    if text in _CAST_TARGETS:
-        return text
-    try:
-        name = np.dtype(to).name  # type: ignore[call-overload]
-    except TypeError:
-        name = text
-    if name not in _CAST_TARGETS:
-        raise ValueError(f"cast to {to!r} is not possible; choose one of {', '.join(_CAST_TARGETS)}")
-    return str(name)
 
 
 @dataclass(frozen=True)
@@ -132,7 +81,7 @@ class cast(Op):  # noqa: N801 - used like a function.
     to: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "to", _number_type_name(self.to))
+        object.__setattr__(self, "to", number_type_name(self.to))
 
     def _to_native(self) -> NativeOp:
         return _core.Cast(self.to)
@@ -166,19 +115,7 @@ class fill_null(Op):  # noqa: N801
             return _core.FillNull(0.0, value.encode(), None)
         if isinstance(value, bytes):
             return _core.FillNull(0.0, value, None)
-        if isinstance(value, (bool, np.bool_)):
-            return _core.FillNull(float(value), None, None)
-        if isinstance(value, (float, np.floating)):
-            return _core.FillNull(float(value), None, None)
-        try:
-            integer = operator.index(value)
-        except TypeError:
-            raise TypeError(
-                f"a fill value is a bool, int, float, str or bytes, got {type(value).__name__}"
-            ) from None
-        if not _INT64_MIN <= integer <= _INT64_MAX:
-            raise ValueError(f"the fill value {integer} does not fit into 64 bits")
-        return _core.FillNull(float(integer), None, integer)
+        return native_number(value)
 
 
 @dataclass(frozen=True)
@@ -196,7 +133,7 @@ class hash_bucket(Op):  # noqa: N801
     buckets: int
 
     def __post_init__(self) -> None:
-        _check_int("buckets", self.buckets, 1)
+        check_int("buckets", self.buckets, 1)
 
     def _to_native(self) -> NativeOp:
         return _core.HashBucket(self.buckets)
@@ -227,7 +164,7 @@ class lookup(Op):  # noqa: N801
             vocabulary = pa.array(vocabulary)
         object.__setattr__(self, "vocabulary", vocabulary)
         if self.missing is not None:
-            _check_int("missing", self.missing, _INT64_MIN)
+            check_int("missing", self.missing, INT64_MIN)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, lookup):
@@ -266,7 +203,7 @@ class scale(Op):  # noqa: N801
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        _make_floats(self)
+        make_floats(self)
         if self.std == 0:
             raise ValueError("std must not be 0")
 
@@ -288,29 +225,12 @@ class clip(Op):  # noqa: N801
     upper: float | None = None
 
     def __post_init__(self) -> None:
-        _make_floats(self)
+        make_floats(self)
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise ValueError(f"lower ({self.lower}) is above upper ({self.upper})")
 
     def _to_native(self) -> NativeOp:
         return _core.Clip(self.lower, self.upper)
-
-
-def _make_floats(op: Any) -> None:
-    for field in fields(op):
-        value = getattr(op, field.name)
-        if value is None:
-            continue
-        if isinstance(value, str):
-            raise TypeError(f"{field.name} is a number, got a str")
-        object.__setattr__(op, field.name, float(value))
-
-
-def _check_int(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def to_native_transforms(

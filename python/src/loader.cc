@@ -22,6 +22,7 @@
 #include "file_system.h"
 #include "gil.h"
 #include "py_loader.h"
+#include "python_op.h"
 #include "reports.h"
 
 namespace penstock::python {
@@ -178,10 +179,43 @@ nb::tuple Stats(PyLoader& self) {
   return nb::make_tuple(report.ToString(), ToDict(report));
 }
 
+template <typename Visit>
+void VisitPythonOps(PyObject* self, Visit&& visit) {
+  if (!nb::inst_ready(self)) return;
+  for (const Transform& transform : nb::inst_ptr<PyLoader>(self)->loader().options().transforms) {
+    for (const Op& op : transform.ops) {
+      const auto* custom = std::get_if<ops::Custom>(&op);
+      if (custom == nullptr) continue;
+      if (const auto* python_op = dynamic_cast<const PythonOp*>(custom->op.get())) visit(*python_op);
+    }
+  }
+}
+
+// Functions of ops may know the loader: such a circle is the garbage collector's to find.
+int Traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  int stop = 0;
+  VisitPythonOps(self, [&](const PythonOp& op) {
+    if (stop == 0 && op.run() != nullptr) stop = visit(op.run(), arg);
+  });
+  return stop;
+}
+
+int Clear(PyObject* self) {
+  if (!nb::inst_ready(self)) return 0;
+  nb::inst_ptr<PyLoader>(self)->Close();  // Workers may be calling them.
+  VisitPythonOps(self, [](const PythonOp& op) { op.Clear(); });
+  return 0;
+}
+
+PyType_Slot kLoaderSlots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(&Traverse)}, {Py_tp_clear, reinterpret_cast<void*>(&Clear)}, {0, nullptr}};
+
 }  // namespace
 
 void BindLoader(nb::module_& m) {
-  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), "The native loader behind penstock.Loader.")
+  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), nb::type_slots(kLoaderSlots),
+                       "The native loader behind penstock.Loader.")
       .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
            "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
            "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),

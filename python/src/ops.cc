@@ -1,15 +1,23 @@
 #include "penstock/ops.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
 
 #include <array>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "arrow_exchange.h"
 #include "bindings.h"
+#include "errors.h"
+#include "gil.h"
+#include "python_op.h"
 
 namespace penstock::python {
 
@@ -38,6 +46,46 @@ nb::tuple CastTargetNames() {
 std::optional<std::string> TextOf(const std::optional<nb::bytes>& text) {
   if (!text) return std::nullopt;
   return std::string(text->c_str(), text->size());
+}
+
+ops::Side SideFromName(std::string_view name) {
+  if (name != "left" && name != "right") throw nb::value_error("a side is 'left' or 'right'");
+  return name == "left" ? ops::Side::kLeft : ops::Side::kRight;
+}
+
+std::optional<ops::Side> SideFromName(std::optional<std::string_view> name) {
+  return name ? std::optional(SideFromName(*name)) : std::nullopt;
+}
+
+ops::Custom LoadOp(const std::string& path, const std::string& symbol, const CustomOpParams& params) {
+  auto loaded = [&] {
+    GilRelease no_gil;
+    return LoadCustomOp(path, symbol, params);
+  }();
+  return {Unwrap(std::move(loaded))};
+}
+
+ops::Custom MakePythonOp(nb::object run, std::string name, std::string_view dtype, std::vector<int64_t> shape) {
+  CustomOp::Output output{DTypeFromName(dtype), std::move(shape)};
+  return {std::make_shared<const PythonOp>(std::move(run), std::move(name), std::move(output))};
+}
+
+void BindRowOps(nb::module_& m) {
+  nb::class_<ops::PadList>(m, "PadList")
+      .def(
+          "__init__",
+          [](ops::PadList* self, int64_t length, const ops::FillNull& value, std::string_view side,
+             std::optional<std::string_view> truncate) {
+            new (self) ops::PadList{length, value, SideFromName(side), SideFromName(truncate)};
+          },
+          "length"_a, "value"_a, "side"_a, "truncate"_a.none());
+  nb::class_<ops::ListLength>(m, "ListLength").def(nb::init<>());
+  nb::class_<ops::Custom>(m, "Custom", "An op of the user's own.");
+  m.def("load_custom_op", &LoadOp, "path"_a, "symbol"_a, "params"_a, "The op that a shared object exports.");
+  m.def("python_op", &MakePythonOp, "run"_a, "name"_a, "dtype"_a, "shape"_a,
+        nb::sig("def python_op(run: collections.abc.Callable[[ArrowExport], object], name: str, dtype: str, shape: "
+                "collections.abc.Sequence[int]) -> Custom"),
+        "An op written in Python; `run` gives a C-contiguous buffer of as many rows as it gets.");
 }
 
 }  // namespace
@@ -80,6 +128,7 @@ void BindOps(nb::module_& m) {
         new (self) ops::Spin{mean_us, sigma, heavy_every, heavy_factor, is_sleep};
       },
       "mean_us"_a, "sigma"_a, "heavy_every"_a, "heavy_factor"_a, "is_sleep"_a);
+  BindRowOps(m);
 }
 
 }  // namespace penstock::python

@@ -83,7 +83,7 @@ arrow::Status EncodeNumber(const ops::FillNull& fill, T* out) {
   const bool is_fit = fill.integer ? CastNumber(*fill.integer, out) : CastNumber(fill.value, out);
   if (is_fit) return arrow::Status::OK();
   const std::string text = fill.integer ? FormatValue(*fill.integer) : FormatValue(fill.value);
-  return arrow::Status::Invalid("fill_null: value ", text, " does not fit ", DTypeName(DTypeOf<T>()));
+  return arrow::Status::Invalid("value ", text, " does not fit ", DTypeName(DTypeOf<T>()));
 }
 
 }  // namespace
@@ -96,12 +96,12 @@ KernelResult MakeCast(DType from, DType to) {
 
 arrow::Status EncodeFill(const ops::FillNull& fill, DType type, void* out) {
   if (fill.text) {
-    return arrow::Status::TypeError("fill_null: ", FormatBytesValue(*fill.text), " is text, but the column has ",
-                                    ValuesOf(type), " there; give a number");
+    return arrow::Status::TypeError(FormatBytesValue(*fill.text), " is text, but the column has ", ValuesOf(type),
+                                    " there; give a number");
   }
   return VisitNumber(
       type, [&](auto element) { return EncodeNumber(fill, static_cast<decltype(element)*>(out)); },
-      [&] { return arrow::Status::TypeError("fill_null: the column has ", ValuesOf(type), " there; give text"); });
+      [&] { return arrow::Status::TypeError("the column has ", ValuesOf(type), " there; give text"); });
 }
 
 }  // namespace penstock

@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
+
+#include "ops/message.h"
 
 namespace penstock {
 namespace {
@@ -16,7 +19,8 @@ using arrow::internal::checked_cast;
 
 // A dictionary column whose values no op looks at stays codes.
 bool LooksAtValues(const Op& op) {
-  return !std::holds_alternative<ops::FillNull>(op) && !std::holds_alternative<ops::Spin>(op);
+  return !std::holds_alternative<ops::FillNull>(op) && !std::holds_alternative<ops::Spin>(op) &&
+         !std::holds_alternative<ops::PadList>(op);
 }
 
 class ChainBuilder {
@@ -47,10 +51,24 @@ class ChainBuilder {
     // A number for a dictionary column is a code, text is one of its values.
     if (chain_.is_coded && !op.text) ARROW_RETURN_NOT_OK(Encode());
     Element fill;
-    ARROW_RETURN_NOT_OK(EncodeElement(op, &fill));
+    ARROW_RETURN_NOT_OK(In("fill_null", EncodeElement(op, &fill)));
     if (!chain_.fill) chain_.fill = fill;
     return arrow::Status::OK();
   }
+  arrow::Status Add(const ops::PadList& op) {
+    if (chain_.pad_list) return arrow::Status::Invalid("pad_list is given twice");
+    if (chain_.is_coded) ARROW_RETURN_NOT_OK(Encode());
+    if (chain_.dtype == DType::kBytes) {
+      return arrow::Status::TypeError("pad_list: the items are ", ValuesOf(chain_.dtype),
+                                      " there; put ps.ops.hash_bucket or ps.ops.lookup in front of it");
+    }
+    ARROW_RETURN_NOT_OK(In("pad_list", EncodeFill(op.value, chain_.dtype, chain_.pad.bytes.data())));
+    chain_.pad_list = op;
+    return arrow::Status::OK();
+  }
+  // These come first or not at all: MakeIntake's.
+  arrow::Status Add(const ops::ListLength&) { return arrow::Status::OK(); }
+  arrow::Status Add(const ops::Custom&) { return arrow::Status::OK(); }
 
   /// For dictionary columns: from values to codes. Does nothing where that was done.
   arrow::Status Encode() {
@@ -64,15 +82,23 @@ class ChainBuilder {
   const Chain& chain() const { return chain_; }
 
  private:
+  static arrow::Status In(const char* op, const arrow::Status& status) {
+    return status.ok() ? status : status.WithMessage(op, ": ", status.message());
+  }
+
+  static arrow::Status Apply(const Kernel& kernel, Element* element) {
+    Element next;
+    if (kernel.Run(element->bytes.data(), nullptr, 1, next.bytes.data()) >= 0) {
+      return arrow::Status::Invalid(kernel.Complaint(element->bytes.data(), 0));
+    }
+    *element = next;
+    return arrow::Status::OK();
+  }
+
   arrow::Status AddKernel(KernelResult result) {
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const Kernel> kernel, std::move(result));
-    if (chain_.fill) {
-      Element next;
-      if (kernel->Run(chain_.fill->bytes.data(), nullptr, 1, next.bytes.data()) >= 0) {
-        return arrow::Status::Invalid("fill_null: ", kernel->Complaint(chain_.fill->bytes.data(), 0));
-      }
-      chain_.fill = next;
-    }
+    if (chain_.fill) ARROW_RETURN_NOT_OK(In("fill_null", Apply(*kernel, &*chain_.fill)));
+    if (chain_.pad_list) ARROW_RETURN_NOT_OK(In("pad_list", Apply(*kernel, &chain_.pad)));
     chain_.dtype = kernel->output();
     chain_.vocabulary = nullptr;
     chain_.kernels.push_back(std::move(kernel));
@@ -102,7 +128,7 @@ arrow::Status NeedsNumbers(const arrow::DataType& leaf, Layout layout) {
                                   "; use ps.ops.hash_bucket or ps.ops.lookup", help);
 }
 
-arrow::Status AddAll(const std::vector<Op>& ops, const ops::FillNull* policy_fill, ChainBuilder* builder) {
+arrow::Status AddAll(std::span<const Op> ops, const ops::FillNull* policy_fill, ChainBuilder* builder) {
   const bool is_text = policy_fill != nullptr && policy_fill->text.has_value();
   const bool has_fill =
       std::ranges::any_of(ops, [](const Op& op) { return std::holds_alternative<ops::FillNull>(op); });
@@ -116,25 +142,8 @@ arrow::Status AddAll(const std::vector<Op>& ops, const ops::FillNull* policy_fil
   return is_at_end ? builder->Add(*policy_fill) : arrow::Status::OK();
 }
 
-}  // namespace
-
-arrow::Result<Chain> MakeChain(const arrow::Field& input, const std::vector<Op>& ops, const ops::FillNull* policy_fill,
-                               Layout layout, std::shared_ptr<arrow::Array> vocabulary) {
-  Chain chain;
-  const bool is_changed = std::ranges::any_of(ops, LooksAtValues);
-  // Codes are looked up in the form in which Arrow holds the vocabulary.
-  const bool is_whole_dictionary = StorageType(input.type())->id() == arrow::Type::DICTIONARY && !is_changed;
-  chain.is_form_kept = layout == Layout::kArrow && ops.empty();
-  ARROW_ASSIGN_OR_RAISE(chain.rule, MakeTypeRule(input, chain.is_form_kept || is_whole_dictionary));
-  chain.is_coded = chain.rule.is_dictionary && !is_changed;
-  const auto leaf = chain.rule.leaf;
-  ChainBuilder builder(std::move(chain), std::move(vocabulary));
-  ARROW_RETURN_NOT_OK(AddAll(ops, policy_fill, &builder));
-  if (builder.chain().dtype == DType::kBytes) return NeedsNumbers(*leaf, layout);
-  return std::move(builder).Finish();
-}
-
-std::shared_ptr<arrow::DataType> OutputType(const Chain& chain, const std::shared_ptr<arrow::DataType>& source) {
+// The Arrow type of a column of `source` elements after the chain.
+std::shared_ptr<arrow::DataType> ElementType(const Chain& chain, const std::shared_ptr<arrow::DataType>& source) {
   if (chain.is_coded) return WithLeaf(source, arrow::dictionary(arrow::int32(), chain.vocabulary->type()));
   if (!chain.is_form_kept) return WithLeaf(source, PlainType(chain.dtype));
   auto leaf = chain.rule.leaf;
@@ -143,6 +152,39 @@ std::shared_ptr<arrow::DataType> OutputType(const Chain& chain, const std::share
     return WithLeaf(source, arrow::decimal128(decimal.precision(), decimal.scale()));
   }
   return chain.rule.list_sizes.empty() ? source : WithLeaf(source, std::move(leaf));
+}
+
+void AddOuterShape(Chain* chain) {
+  const std::vector<int64_t>& outer = chain->intake.outer_shape;
+  chain->shape = outer;
+  chain->shape.insert(chain->shape.end(), chain->rule.shape.begin(), chain->rule.shape.end());
+  for (auto extent = outer.rbegin(); extent != outer.rend(); ++extent) {
+    chain->arrow_type = arrow::fixed_size_list(chain->arrow_type, static_cast<int32_t>(*extent));
+  }
+}
+
+}  // namespace
+
+arrow::Result<Chain> MakeChain(const arrow::Field& input, const std::vector<Op>& ops, const ops::FillNull* policy_fill,
+                               Layout layout, std::shared_ptr<arrow::Array> vocabulary) {
+  Chain chain;
+  ARROW_ASSIGN_OR_RAISE(chain.intake, MakeIntake(input, ops));
+  const auto kernel_ops = std::span(ops).subspan(chain.intake.ops_done);
+  const auto element = chain.intake.element;
+  const bool is_changed = std::ranges::any_of(kernel_ops, LooksAtValues);
+  // Codes are looked up in the form in which Arrow holds the vocabulary.
+  const bool is_whole_dictionary = StorageType(element->type())->id() == arrow::Type::DICTIONARY && !is_changed;
+  chain.is_form_kept = layout == Layout::kArrow && ops.empty();
+  ARROW_ASSIGN_OR_RAISE(chain.rule, MakeTypeRule(*element, chain.is_form_kept || is_whole_dictionary));
+  chain.is_coded = chain.rule.is_dictionary && !is_changed;
+  const auto leaf = chain.rule.leaf;
+  ChainBuilder builder(std::move(chain), std::move(vocabulary));
+  ARROW_RETURN_NOT_OK(AddAll(kernel_ops, policy_fill, &builder));
+  if (builder.chain().dtype == DType::kBytes) return NeedsNumbers(*leaf, layout);
+  chain = std::move(builder).Finish();
+  chain.arrow_type = ElementType(chain, element->type());
+  AddOuterShape(&chain);
+  return chain;
 }
 
 }  // namespace penstock

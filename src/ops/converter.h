@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "penstock/custom_op.h"
 #include "penstock/options.h"
 #include "penstock/schema.h"
 
@@ -51,6 +52,8 @@ class Converter {
   virtual ~Converter() = default;
 
   const Field& field() const { return field_; }
+  /// True where only ConvertArray() and ConvertConstant() may be called: lists, and ops of the user's own.
+  virtual bool takes_arrays_only() const = 0;
   /// True where values of the source may be written to the slot as they are (same width, no ops, no checks besides
   /// nulls): a reader may then decode straight into SlotTarget::values and only expand for nulls. The reader must also
   /// check that its values come as field().dtype: the source's type may have other physical forms (an int8 column that
@@ -60,7 +63,7 @@ class Converter {
   /// True where converting each distinct value once and gathering gives the same as converting per row (no Spin in the
   /// chain).
   virtual bool is_pure() const = 0;
-  /// True for chains whose rows are dear (Spin, and later image decoding): rows are then cut into many small morsels.
+  /// True for chains whose rows are dear (Spin, CustomOp::is_dear()): rows are then cut into many small morsels.
   virtual bool is_dear() const = 0;
 
   /// Converts values in the source's *physical* form, as a Parquet column reader gives them, or as an Arrow array's
@@ -72,14 +75,16 @@ class Converter {
   /// (checked).
   /// - uint32 also as kInt32 and uint64 as kInt64, with the same bits; date64 also as kInt32 days, as Parquet stores
   /// it. `input.values` may be target.values itself where is_identity(). target.values is aligned for field().dtype. Of
-  /// several bad rows the first is reported. A Spin is paid for the rows whose first element is in the span.
+  /// several bad rows the first is reported.
   /// \param first_row  of the span within its row group, for messages ("row 17") and for keyed ops.
   /// \return Invalid with a message that names row and value; context (file, row group, column) is the caller's to add.
   virtual arrow::Status Convert(const ValueSpan& input, int64_t first_row, SlotTarget target) const = 0;
 
   /// Converts rows [offset, offset + length) of an Arrow array of the input type (dictionary arrays, fixed-size lists
-  /// nested or not, booleans as bits, all string layouts, dictionary indices of any width, sliced arrays with offsets).
-  virtual arrow::Status ConvertArray(const arrow::Array& array, int64_t offset, int64_t length, int64_t first_row,
+  /// nested or not, booleans as bits, all string layouts, dictionary indices of any width, sliced arrays with offsets;
+  /// where takes_arrays_only(), whatever the first op takes).
+  /// \param key  the rows' numbers in their row group.
+  virtual arrow::Status ConvertArray(const arrow::Array& array, int64_t offset, int64_t length, const RowKey& key,
                                      SlotTarget target) const = 0;
 
   /// For dictionary-encoded pages: converts each of the `dictionary`'s values once into `table` (length * element width

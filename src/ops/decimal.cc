@@ -152,14 +152,13 @@ std::unique_ptr<Kernel> MakeDecimalWiden(DType from) {
 }
 
 arrow::Status EncodeDecimalFill(const ops::FillNull& fill, const arrow::DataType& type, void* out) {
-  if (fill.text)
-    return arrow::Status::TypeError("fill_null: a column of ", type.ToString(), " takes a number, not text");
+  if (fill.text) return arrow::Status::TypeError("a column of ", type.ToString(), " takes a number, not text");
   const auto& decimal = static_cast<const arrow::DecimalType&>(type);
   auto encoded = fill.integer ? arrow::Decimal128(*fill.integer).Rescale(0, decimal.scale())
                               : arrow::Decimal128::FromReal(fill.value, decimal.precision(), decimal.scale());
   if (!encoded.ok() || !encoded->FitsInPrecision(decimal.precision())) {
     const std::string text = fill.integer ? FormatValue(*fill.integer) : FormatValue(fill.value);
-    return arrow::Status::Invalid("fill_null: value ", text, " does not fit ", type.ToString());
+    return arrow::Status::Invalid("value ", text, " does not fit ", type.ToString());
   }
   const Decimal words{encoded->low_bits(), encoded->high_bits()};
   std::memcpy(out, &words, sizeof words);

@@ -112,7 +112,8 @@ std::unique_ptr<Kernel> MakeDecimalWiden(DType from);
 std::unique_ptr<Kernel> MakeMillisToDays();  ///< int64 -> int32
 std::unique_ptr<Kernel> MakeDaysToMillis();  ///< int32 -> int64
 
-/// Writes a fill value as a `type` to `out`. Invalid where it does not fit; TypeError for text.
+/// Writes a fill value as a `type` to `out`. Invalid where it does not fit; TypeError for text; the op is the caller's
+/// to name.
 arrow::Status EncodeFill(const ops::FillNull& fill, DType type, void* out);
 /// The same for kDecimal128.
 arrow::Status EncodeDecimalFill(const ops::FillNull& fill, const arrow::DataType& type, void* out);

@@ -46,9 +46,9 @@ double Spinner::RowMicros(int64_t row) const {
   return is_heavy ? micros * op_.heavy_factor : micros;
 }
 
-void Spinner::Spend(int64_t first_row, int64_t rows) const {
+void Spinner::Spend(const RowKey& key, int64_t rows) const {
   double micros = 0;
-  for (int64_t row = first_row; row < first_row + rows; ++row) micros += RowMicros(row);
+  for (int64_t i = 0; i < rows; ++i) micros += RowMicros(key.row(i));
   const std::chrono::duration<double, std::micro> time(micros);
   if (op_.is_sleep) {
     // Linux wakes a sleeper up to 50 microseconds late unless the thread asks for better: too coarse for rows of 100.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "penstock/custom_op.h"
 #include "penstock/ops.h"
 
 namespace penstock {
@@ -18,8 +19,8 @@ class Spinner {
 
   /// The time of the row at this position in its row group; the same in every run.
   double RowMicros(int64_t row) const;
-  /// Spends the time of rows [first_row, first_row + rows) at once.
-  void Spend(int64_t first_row, int64_t rows) const;
+  /// Spends the time of `rows` rows at once.
+  void Spend(const RowKey& key, int64_t rows) const;
 
  private:
   explicit Spinner(const ops::Spin& op);

@@ -18,20 +18,10 @@ SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t
           column.mask == nullptr ? nullptr : column.mask + slot_row * field.items()};
 }
 
-SlotTarget Advance(SlotTarget target, const Field& field, int64_t rows) {
-  return {target.values + rows * field.row_bytes(),
-          target.mask == nullptr ? nullptr : target.mask + rows * field.items()};
-}
-
-// Converts rows of a filtered piece one by one, so that an error names the row's number in its row group.
-arrow::Status ConvertRowByRow(const OutputColumn& output, const arrow::Array& array, int64_t offset, int64_t rows,
-                              const arrow::Array& row_numbers, SlotTarget target) {
-  const auto& numbers = static_cast<const arrow::Int64Array&>(row_numbers);
-  for (int64_t row = 0; row < rows; ++row) {
-    ARROW_RETURN_NOT_OK(output.converter->ConvertArray(array, offset + row, 1, numbers.Value(offset + row),
-                                                       Advance(target, output.converter->field(), row)));
-  }
-  return arrow::Status::OK();
+// The numbers of a piece's rows from `offset` on.
+RowKey NumbersOf(const PieceReader::Piece& piece, int64_t offset) {
+  const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
+  return {piece.first_row + offset, numbers == nullptr ? nullptr : numbers->raw_values() + offset};
 }
 
 arrow::Status MissingValue(const PieceReader::Piece& piece, int64_t block_row) {
@@ -153,10 +143,8 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
       continue;
     }
     const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
-    arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, piece.first_row + offset, target);
-    if (!status.ok() && piece.row_numbers != nullptr) {
-      status = ConvertRowByRow(output, array, offset, task.rows, *piece.row_numbers, target);
-    }
+    const arrow::Status status =
+        output.converter->ConvertArray(array, offset, task.rows, NumbersOf(piece, offset), target);
     if (!status.ok()) return InColumn(status, *task.chunk, output.input);
   }
   return arrow::Status::OK();

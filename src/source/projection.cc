@@ -114,10 +114,10 @@ arrow::Status CheckFills(const NullPolicy& nulls, const std::vector<OutputReques
   return arrow::Status::OK();
 }
 
-/// Ops that turn a string into a number; others leave codes codes.
+/// Ops that look at the values of a dictionary column; others leave codes codes.
 bool IsConsumer(const Op& op) {
   return std::holds_alternative<ops::Cast>(op) || std::holds_alternative<ops::HashBucket>(op) ||
-         std::holds_alternative<ops::Lookup>(op);
+         std::holds_alternative<ops::Lookup>(op) || std::holds_alternative<ops::Custom>(op);
 }
 
 bool NeedsVocabulary(const OutputRequest& request, const OutputColumn& output) {

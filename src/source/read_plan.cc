@@ -95,7 +95,7 @@ arrow::Result<std::shared_ptr<arrow::Schema>> PlainSchema(const ParquetFile& fil
 }
 
 bool CanDecodeDirectly(const OutputColumn& output, const ParquetFile& file, const arrow::Schema& plain) {
-  if (output.converter == nullptr || output.is_dear()) return false;
+  if (output.converter == nullptr || output.is_dear() || output.converter->takes_arrays_only()) return false;
   const int field = file.schema->GetFieldIndex(output.input);
   const std::vector<int> leaves = LeavesOf(file, output.input);
   if (leaves.size() != 1 || field >= plain.num_fields()) return false;

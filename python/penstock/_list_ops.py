@@ -1,0 +1,78 @@
+"""Ops on columns of lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock import _core
+from penstock._op import NativeOp, Op, check_int, native_number
+
+__all__ = ["list_length", "pad_list"]
+
+_SIDES = ("left", "right")
+_MAX_LENGTH = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class pad_list(Op):  # noqa: N801 - used like a function.
+    """Lists to rows of one length: shorter ones are padded, longer ones refused or cut.
+
+    The column is a list of numbers (or of fixed-size lists of them; of strings, with `hash_bucket` or
+    `lookup` in front), in any of Arrow's list layouts. Ops in front of it and behind it run on the items; the
+    padding goes through those behind it. All items of a missing list are missing: the null policy and
+    `fill_null` see items. Padding is not missing. `list_length` gives the lengths beside it.
+
+    Parameters
+    ----------
+    length : int
+        Items per row, >= 1.
+    value : bool, int or float, default 0
+        What is put in for padding, in the type that the items have at this place of the chain.
+    truncate : bool or "right" or "left", default False
+        Where a longer list loses items: True or "right" keeps its beginning, "left" its end. False: it is an
+        error that names the row.
+    side : "right" or "left", default "right"
+        Where the padding goes: behind the items or in front of them.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type.
+    ValueError
+        If an argument is out of range.
+    """
+
+    length: int
+    value: bool | int | float = 0
+    truncate: bool | Literal["right", "left"] = False
+    side: Literal["right", "left"] = "right"
+
+    def __post_init__(self) -> None:
+        check_int("length", self.length, 1)
+        if self.length > _MAX_LENGTH:
+            raise ValueError(f"length must be at most {_MAX_LENGTH}, got {self.length}")
+        if isinstance(self.value, (str, bytes)):
+            raise TypeError(f"the padding's value is a number, got {self.value!r}")
+        native_number(self.value)
+        if self.truncate is True:
+            object.__setattr__(self, "truncate", "right")
+        if self.truncate is not False and self.truncate not in _SIDES:
+            raise ValueError(f"truncate is False, True, 'right' or 'left', got {self.truncate!r}")
+        if self.side not in _SIDES:
+            raise ValueError(f"side is 'right' or 'left', got {self.side!r}")
+
+    def _to_native(self) -> NativeOp:
+        return _core.PadList(self.length, native_number(self.value), self.side, self.truncate or None)
+
+
+@dataclass(frozen=True)
+class list_length(Op):  # noqa: N801
+    """The number of items of each list, as int64; missing where the list is missing.
+
+    The first op of its column, which is a list of anything. As a second output beside `pad_list` it says what
+    is padding: ``{"tokens": pad_list(512), "length": ps.col("tokens") | list_length()}``.
+    """
+
+    def _to_native(self) -> NativeOp:
+        return _core.ListLength()
