@@ -186,5 +186,5 @@ def charge_python(core: _core.Loader, value: object, counted: list[tuple[int, in
 _charged: dict[int, tuple[weakref.ref[Any], _core.Charge]] = {}
 
 
-def _give_back(ref: weakref.ref[Any]) -> None:
-    _charged.pop(id(ref), None)
+def _give_back(ref: weakref.ref[Any], charged: dict[int, Any] = _charged) -> None:
+    charged.pop(id(ref), None)  # An argument: globals are gone at the end of the interpreter.
