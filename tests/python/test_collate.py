@@ -404,7 +404,7 @@ def test_no_error_before_the_caller_has_had_its_chance(num_threads: int) -> None
 def test_results_that_outgrow_the_budget(wide: str) -> None:
     """Invariant 1: what collate_fn allocates is charged when seen, shows as over budget, stops the rest."""
     loader = quiet_loader(
-        wide, batch_size=24, collate_fn=lambda batch: np.zeros(2**20), memory_budget="24MiB", num_workers=2
+        wide, batch_size=24, collate_fn=lambda batch: np.zeros(2**22), memory_budget="24MiB", num_workers=2
     )
     kept: list[Any] = []
     with pytest.raises(MemoryError, match=r"MiB by what collate_fn returned"):
