@@ -7,16 +7,17 @@ called from a destructor, and locks that their holder always releases.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from penstock import _core
 
-__all__ = ["MOST_WAIT_S", "Made", "Making", "stop_all"]
+__all__ = ["MOST_WAIT_S", "Chained", "Made", "Making", "Source", "stop_all"]
 
 # How long the end of the interpreter, and the garbage collector, wait for user code that still runs: a thread
 # killed inside native code may abort the process, but a read may never return.
@@ -46,6 +47,16 @@ class _Starved:
     """Stands in the queue where only the consumer can free memory for the next batch."""
 
 
+class Source(Protocol):
+    """Where a `Making` gets its batches, one thread at a time."""
+
+    def take(self, is_last_try: bool) -> tuple[Any, int] | None:
+        """Return the next batch and its rows; None where only the consumer could free memory for it."""
+
+    def stop(self) -> None:
+        """End it, also where another thread is in `take`. Idempotent."""
+
+
 class Making:
     """Batches in the making. Shared by the consumer and the threads; never refers to the user's iterator.
 
@@ -57,7 +68,7 @@ class Making:
 
     Parameters
     ----------
-    source : _core.EpochIterator
+    source : Source
         Gives the batches; one thread at a time is inside it.
     make : Callable[[Any, int], tuple[Any, _core.Charge | None]]
         Makes of a batch and its number the result, and what is charged for it until it is handed over.
@@ -65,14 +76,17 @@ class Making:
         How many run `make`, >= 1.
     most_batches : int
         The most batches in the making or finished, together.
+    name : str
+        Of the threads.
     """
 
     def __init__(
         self,
-        source: _core.EpochIterator,
+        source: Source,
         make: Callable[[Any, int], tuple[Any, _core.Charge | None]],
         num_threads: int,
         most_batches: int,
+        name: str = "collate",
     ) -> None:
         self.is_stopped = False  # No work may start, and nobody reads `_ready` any more.
         self.is_exiting = False  # Stopped by the end of the interpreter.
@@ -89,21 +103,23 @@ class Making:
         self._threads: list[threading.Thread] = []
         try:
             for i in range(num_threads):
-                self._start(i)
+                self._start(f"penstock-{name}-{i}")
         except BaseException:
             self.stop()
             self.join()
             raise
 
-    def _start(self, number: int) -> None:
-        thread = threading.Thread(target=_run, args=(self,), name=f"penstock-collate-{number}", daemon=True)
+    def _start(self, name: str) -> None:
+        thread = threading.Thread(target=_run, args=(self,), name=name, daemon=True)
         _running[thread] = self
+        self._threads.append(thread)
         try:
             thread.start()
         except BaseException:
-            _running.pop(thread, None)
+            if thread.ident is None:  # Else it runs, and an interrupt came while it was waited for.
+                self._threads.remove(thread)
+                _running.pop(thread, None)
             raise
-        self._threads.append(thread)
 
     # --- The threads' side ---
 
@@ -173,6 +189,8 @@ class Making:
                 self._retry.put(None)
                 continue
             made.is_done.acquire()
+            if self.is_stopped:
+                return None
             error = made.error
             if error is not None:
                 made.drop()
@@ -205,8 +223,28 @@ class Making:
         """Wait until the threads have ended, that is until the user code that they run returns."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is threading.current_thread():
+                continue
+            with contextlib.suppress(RuntimeError):  # Interrupted in its start.
                 thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+class Chained:
+    """What one `Making` has made, as the source of the next."""
+
+    def __init__(self, making: Making) -> None:
+        self._making = making
+
+    def take(self, is_last_try: bool) -> tuple[Any, int]:
+        """Return the next result and its rows. Raises StopIteration at the end."""
+        made = self._making.next()
+        if made is None:
+            raise StopIteration
+        return made.value, made.rows
+
+    def stop(self) -> None:
+        """End both."""
+        self._making.stop()
 
 
 def _run(making: Making) -> None:

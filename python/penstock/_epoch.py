@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock import _core
-from penstock._collate import MOST_WAIT_S, Making
+from penstock._collate import MOST_WAIT_S, Chained, Making, Source
+from penstock._device import DeviceCopier
 from penstock._footprint import charge_python, memory_of
 from penstock._reports import Stats
 
@@ -27,15 +28,22 @@ class UserCode:
     finalize_fn: Callable[[Any], Any] | None = None
     on_stats: Callable[[Stats], object] | None = None
     on_stats_every_s: float = 10.0
+    device: Any = None  # A torch.device with its index, if batches are to be copied.
 
     @property
     def is_any(self) -> bool:
         """Whether there is anything to do at all."""
-        return any(fn is not None for fn in (self.collate_fn, self.finalize_fn, self.on_stats))
+        return any(fn is not None for fn in (self.collate_fn, self.finalize_fn, self.on_stats, self.device))
 
     def num_threads(self, num_workers: int | None) -> int:
         """Of collate threads, in a loader of so many workers."""
         return self.collate_workers if self.collate_fn is not None and num_workers != 0 else 0
+
+    def num_batches(self, num_workers: int | None) -> int:
+        """Return the most batches that all of it holds beside the consumer's own."""
+        num_threads = self.num_threads(num_workers)
+        collated = num_threads + 1 if num_threads > 0 else 0
+        return collated + (1 if self.device is not None and num_workers != 0 else 0)
 
 
 def _call(core: _core.Loader, name: str, fn: Callable[[Any], Any], batch: Any, number: int) -> Any:
@@ -63,7 +71,7 @@ class Epoch(Iterator[Any]):
     (an interrupt of `next` among them), by `close`, by the next epoch and by garbage collection.
     """
 
-    _making: Making | None = None
+    _makings: tuple[Making, ...] = ()
 
     def __init__(self, core: _core.Loader, code: UserCode) -> None:
         self._core = core
@@ -75,9 +83,20 @@ class Epoch(Iterator[Any]):
         self._number = 0
         self._reported_s = time.monotonic()
         self._source = _core.EpochIterator(core)
-        num_threads = code.num_threads(core.num_workers)
+        self._copier = DeviceCopier(core, code.device) if code.device is not None else None
+        self._start_threads()
+
+    def _start_threads(self) -> None:
+        source: Source = self._source
+        num_threads = self._code.num_threads(self._core.num_workers)
         if num_threads > 0:
-            self._making = Making(self._source, _make_collate(core, code), num_threads, num_threads + 1)
+            collate = _make_collate(self._core, self._code)
+            self._makings = (Making(source, collate, num_threads, num_threads + 1),)
+            source = Chained(self._makings[0])
+        if self._copier is not None and self._core.num_workers > 0:
+            # One token: at most one batch is on the device ahead of the consumer's.
+            copying = Making(source, _make_copy(self._copier), 1, 1, "copy")
+            self._makings = (*self._makings, copying)
 
     def __iter__(self) -> Epoch:
         return self
@@ -124,15 +143,18 @@ class Epoch(Iterator[Any]):
 
     def _take(self) -> tuple[Any, int]:
         """Wait for the next batch; (None, 0) at the end."""
-        if self._making is None:
+        if not self._makings:
             value, rows = self._take_here()
         else:
-            made = self._making.next()
+            made = self._makings[-1].next()
             if made is None:
-                self._check_not_stopped(self._making)
+                self._check_not_stopped(self._makings[-1])
                 return None, 0
             value, rows = made.value, made.rows
             del made  # With what was charged for it until now.
+            self._check_usable()  # It may have been waited for while another thread closed the loader.
+        if rows > 0 and self._copier is not None:
+            value = self._copier.deliver(*value)
         if rows > 0 and self._code.finalize_fn is not None:
             value = _call(self._core, "finalize_fn", self._code.finalize_fn, value, self._number)
         self._number += 1
@@ -147,7 +169,7 @@ class Epoch(Iterator[Any]):
         batch, rows = got
         if self._code.collate_fn is not None:
             batch, _ = _make_collate(self._core, self._code)(batch, self._number)
-        return batch, rows
+        return (self._copier.copy(batch) if self._copier is not None else batch), rows
 
     def _check_not_stopped(self, making: Making) -> None:
         """Tell the end of the data from that of the loader, which another thread has brought about."""
@@ -193,13 +215,16 @@ class Epoch(Iterator[Any]):
 
     def _stop(self, timeout_s: float | None) -> None:
         self._source.stop()
-        if self._making is not None and os.getpid() == self._pid:
-            self._making.stop()
-            self._making.join(timeout_s)
+        if os.getpid() != self._pid:
+            return
+        for making in self._makings:
+            making.stop()
+        for making in self._makings:
+            making.join(timeout_s)
 
     def __del__(self) -> None:
         # Whoever collects garbage may hold a lock that user code on a thread waits for: hence not for ever.
-        if self._making is not None and not sys.is_finalizing():
+        if self._makings and not sys.is_finalizing():
             self._stop(MOST_WAIT_S)
 
 
@@ -217,3 +242,8 @@ def _make_collate(
         return result, charge_python(core, result, memory_of(batch))
 
     return collate
+
+
+def _make_copy(copier: DeviceCopier) -> Callable[[Any, int], tuple[Any, None]]:
+    """Return what the copying thread does with a batch."""
+    return lambda batch, _: (copier.copy(batch), None)

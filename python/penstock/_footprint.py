@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from penstock import _core
 
-__all__ = ["Footprint", "charge_python", "memory_of"]
+__all__ = ["Footprint", "charge_at_death", "charge_python", "memory_of"]
 
 # Of a long list some elements are looked at and stand for the rest: an estimate must not cost what collating
 # does.
@@ -173,13 +173,19 @@ def charge_python(core: _core.Loader, value: object, counted: list[tuple[int, in
     footprint = Footprint(value, counted)
     plain_bytes = footprint.plain_bytes
     for holder, size in footprint.holders:
-        try:
-            ref = weakref.ref(holder, _give_back)
-        except TypeError:
+        if not charge_at_death(core, "python", holder, size):
             plain_bytes += size
-        else:
-            _charged[id(ref)] = ref, core.charge("python", size)
     return core.charge("python", plain_bytes) if plain_bytes else None
+
+
+def charge_at_death(core: _core.Loader, account: str, holder: object, size: int) -> bool:
+    """Charge `size` bytes until `holder` dies. False, and nothing charged, where that cannot be watched."""
+    try:
+        ref = weakref.ref(holder, _give_back)
+    except TypeError:
+        return False
+    _charged[id(ref)] = ref, core.charge(account, size)
+    return True
 
 
 # By the identity of the reference: what is referred to need not be hashable.

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow.compute as pc
 
@@ -29,11 +29,15 @@ from penstock._arguments import (
     check_seconds,
     warn_of_excess,
 )
+from penstock._device import check_device
 from penstock._epoch import Epoch, UserCode
 from penstock._reports import Explanation, Stats
 from penstock._schema import Schema
 from penstock._source import Source, to_native_filesystem, to_paths
 from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
+
+if TYPE_CHECKING:
+    from torch.utils.data import IterableDataset
 
 __all__ = ["Loader"]
 
@@ -89,6 +93,9 @@ class Loader:
         The most memory that this loader holds, in bytes or as "256MiB".
     in_order : bool, default True
         False: deliver whichever batch is complete.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
+        `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
     limit : int, optional
         The most rows of an epoch, >= 0.
     filesystem : pyarrow.fs.FileSystem or fsspec file system, optional
@@ -110,6 +117,8 @@ class Loader:
         If a file is missing (FileNotFoundError), cannot be read or is no Parquet file.
     ImportError
         If `format` is "torch" and there is no torch.
+    RuntimeError
+        If `device` is a CUDA device and there is none.
 
     Warns
     -----
@@ -152,6 +161,7 @@ class Loader:
         prefetch_batches: int | Literal["auto"] = "auto",
         memory_budget: int | str = "1GiB",
         in_order: bool = True,
+        device: object = None,
         limit: int | None = None,
         filesystem: object = None,
         on_stats: Callable[[Stats], object] | None = None,
@@ -176,6 +186,7 @@ class Loader:
             "prefetch_batches": check_prefetch_batches(prefetch_batches),
             "memory_budget": check_memory_budget(memory_budget),
             "in_order": check_bool("in_order", in_order),
+            "device": device,
             "limit": None if limit is None else check_int("limit", limit, 0, MAX_INT64),
             "filesystem": filesystem,
             "on_stats": check_callable("on_stats", on_stats),
@@ -189,6 +200,7 @@ class Loader:
             self._options["finalize_fn"],
             self._options["on_stats"],
             self._options["on_stats_every_s"],
+            check_device(device, self._options["format"]),
         )
         self._epoch: weakref.ref[Epoch] | None = None
         self._core = _make_core(paths, self._options, self._user_code)
@@ -249,6 +261,21 @@ class Loader:
         """
         return self._core.memory()
 
+    def as_torch_dataset(self) -> IterableDataset[Any]:
+        """Return this loader as a `torch.utils.data.IterableDataset` of whole batches.
+
+        For frameworks that insist on one. Wrap it as ``DataLoader(dataset, batch_size=None)``: the batches
+        are made already, by this loader's threads, so the DataLoader's `num_workers` stays 0.
+
+        Raises
+        ------
+        ImportError
+            If there is no torch.
+        """
+        from penstock._torch_dataset import LoaderDataset
+
+        return LoaderDataset(self)
+
     def close(self) -> None:
         """End everything: threads are joined, memory is given back.
 
@@ -296,7 +323,6 @@ def _rebuild(options: dict[str, Any]) -> Loader:
 
 
 def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _core.Loader:
-    num_threads = code.num_threads(options["num_workers"])
     nulls = options["nulls"]
     fill = nulls if isinstance(nulls, dict) else {}
     filter_ = options["filter"]
@@ -317,8 +343,8 @@ def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _co
         memory_budget_bytes=budget_bytes(options["memory_budget"]),
         in_order=options["in_order"],
         limit=options["limit"],
-        collate_workers=num_threads,
-        collate_batches=num_threads + 1 if num_threads > 0 else 0,
+        collate_workers=code.num_threads(options["num_workers"]),
+        collate_batches=code.num_batches(options["num_workers"]),
         is_consumer_apart=code.is_any,
         direct_decode=options["_direct_decode"],
     )
