@@ -32,7 +32,8 @@ struct MemoryReport {
 /// sum never exceeds the budget at any instant; what others allocated on the way is charged with Add() when it is seen.
 ///
 /// Three groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython + kShuffle),
-/// decoding (kDecode + kBlocks) and metadata. A group's unused set-aside counts as taken for everybody else.
+/// decoding (kDecode + kBlocks) and metadata. A group's unused set-aside counts as taken for everybody else,
+/// and stays the group's own when Add() went beyond the budget.
 ///
 /// Ownership: by shared_ptr, since slots in the user's hand may outlive the loader.
 /// Threads:   every method may be called from any thread.

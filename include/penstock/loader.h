@@ -74,6 +74,15 @@ class Loader {
   virtual int64_t held_batches() const = 0;
   /// The options, with num_workers resolved.
   virtual const LoaderOptions& options() const = 0;
+
+  /// Where the user's code makes something of a batch before the consumer gets it: to charge what it made.
+  virtual const std::shared_ptr<Ledger>& ledger() const = 0;
+  /// With LoaderOptions::is_consumer_apart these say, instead of Next(), when the consumer asked and what it got.
+  virtual void ConsumerCalled() = 0;
+  /// \param rows  of what the consumer got; 0 at the end of the epoch.
+  virtual void ConsumerReturned(int64_t rows) = 0;
+  /// Time that the user's code took for one batch; from any thread.
+  virtual void AddUserCode(UserCode stage, int64_t busy_ns) = 0;
 };
 
 /// What `paths` hold, for people who have not yet decided how to read them.

@@ -65,6 +65,13 @@ struct LoaderOptions {
   bool in_order = true;
   std::optional<int64_t> limit;  ///< The most rows of an epoch.
 
+  /// Batches that code between Next() and their consumer (Python's collate_fn) may hold, beside the consumer's own, >=
+  /// 0. Memory for them is set aside, and the finished one among them counts as one of `prefetch_batches`.
+  int collate_batches = 0;
+  int collate_workers = 0;  ///< Threads that run that code; for the statistics.
+  /// Whoever calls Next() is not the consumer: see Loader::ConsumerCalled().
+  bool is_consumer_apart = false;
+
   /// False: everything goes through Arrow arrays. Slower, with equal results; for tests and for ruling out a suspect.
   bool use_direct_decode = true;
 };

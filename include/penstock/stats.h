@@ -8,13 +8,17 @@
 
 namespace penstock {
 
+/// The user's code behind Next(), as a stage of the statistics.
+enum class UserCode : uint8_t { kCollate, kFinalize };
+
 /// What a loader has done since it was made, or in its current or last epoch where a field says so. Plain values.
 struct StatsReport {
   /// Time of one stage, summed over workers.
   struct Stage {
-    std::string name;  ///< "plan", "read", "decode", "transform"; for waits see `waits`.
+    std::string name;  ///< "plan", "read", "decode", "transform", of workers; "collate", "finalize" where there is such
+                       ///< code of the user's. For waits see `waits`.
     double busy_s = 0;
-    int64_t items = 0;  ///< Files planned, reads, morsels decoded, morsels converted.
+    int64_t items = 0;  ///< Files planned, reads, morsels decoded, morsels converted, batches.
     int64_t bytes = 0;  ///< Bytes read from files; bytes written to slots.
   };
   /// Time in which workers had nothing to do, by what they lacked.
@@ -42,15 +46,16 @@ struct StatsReport {
   Waits waits;
   double worker_s = 0;  ///< Workers' life time, summed: busy + waits.
   int num_workers = 0;
+  int collate_workers = 0;  ///< 0: none, or on the caller's thread.
   int64_t slots_open = 0;   ///< Slots that may be open at once now.
   int64_t slots_grown = 0;  ///< How many were added because the caller waited while workers were idle.
   int64_t skipped = 0;
   int64_t row_groups_pruned = 0;
   int64_t rows_filtered = 0;
   MemoryReport memory;
-  std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "budget", "slots" or "none"
-                           ///< (too little ran to tell).
-  std::string advice;      ///< A sentence that says what to change.
+  std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "collate", "finalize",
+                           ///< "budget", "slots" or "none" (too little ran to tell).
+  std::string advice;  ///< A sentence that says what to change.
 
   /// A table for people, several lines, no trailing newline.
   std::string ToString() const;

@@ -65,10 +65,16 @@ class SlotView:
 def summarize(paths: Sequence[str], filesystem: object | None) -> dict[str, Any]:
     """What the files hold, from their footers (all are read), as a dict."""
 
+class Charge:
+    """Bytes in an account of a loader, until this dies or is released."""
+
+    def release(self) -> None:
+        """Give the bytes back. Idempotent."""
+
 class Loader:
     """The native loader behind penstock.Loader."""
 
-    def __init__(self, *, paths: Sequence[str], filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, direct_decode: bool) -> None: ...
+    def __init__(self, *, paths: Sequence[str], filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, direct_decode: bool) -> None: ...
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """
@@ -84,6 +90,18 @@ class Loader:
         """The statistics as (text, dict)."""
 
     def memory(self) -> dict[str, Any]: ...
+
+    def charge(self, account: str, bytes: int) -> Charge:
+        """Charge what already exists to "python" or "device"."""
+
+    def consumer_called(self) -> None:
+        """Say that the consumer asked for its next batch."""
+
+    def consumer_returned(self, rows: int) -> None:
+        """Say what the consumer got; 0 rows at the end of the epoch."""
+
+    def add_user_code(self, stage: str, busy_ns: int) -> None:
+        """Add what "collate" or "finalize" took for one batch."""
 
     def close(self) -> None: ...
 
@@ -106,6 +124,14 @@ class EpochIterator(Iterator[Any]):
     def __next__(self) -> Any: ...
 
     def __init__(self, loader: object) -> None: ...
+
+    def take(self, is_last_try: bool) -> tuple[Any, int] | None:
+        """
+        The next batch and its number of rows, on any thread; None where only the consumer could free memory.
+        """
+
+    def stop(self) -> None:
+        """End the epoch, also where another thread is in take(). Idempotent."""
 
     def close(self) -> None:
         """End the epoch now: workers are stopped and joined. Idempotent."""

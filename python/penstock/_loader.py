@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import operator
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow.compute as pc
 
-from penstock import _core
+from penstock import _collate, _core
+from penstock._arguments import (
+    MAX_INT,
+    MAX_INT64,
+    budget_bytes,
+    check_bool,
+    check_callable,
+    check_columns,
+    check_filter,
+    check_format,
+    check_int,
+    check_memory_budget,
+    check_nulls,
+    check_prefetch_batches,
+    check_seconds,
+    warn_of_excess,
+)
+from penstock._device import check_device
+from penstock._epoch import Epoch, UserCode
 from penstock._reports import Explanation, Stats
 from penstock._schema import Schema
 from penstock._source import Source, to_native_filesystem, to_paths
 from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
+
+if TYPE_CHECKING:
+    from torch.utils.data import IterableDataset
 
 __all__ = ["Loader"]
 
 Format: TypeAlias = Literal["torch", "numpy", "arrow"]
 Nulls: TypeAlias = "Literal['error', 'mask'] | Mapping[str, bool | int | float | str | bytes]"
 Transforms: TypeAlias = "Mapping[str, Op | Chain | Iterable[Op]]"
-
-_MAX_INT = 2**31 - 1
-_MAX_INT64 = 2**63 - 1
 
 _live_loaders: weakref.WeakSet[_core.Loader] = weakref.WeakSet()
 
@@ -57,21 +73,38 @@ class Loader:
     nulls : "error", "mask" or dict, default "error"
         What becomes of missing values: an error that names the column; a second array ``<name>_mask``, bool,
         True where a value is missing; or ``{column: value to put there}`` (an error in other columns).
+    collate_fn : callable, optional
+        Makes of each whole batch, as `format` has it, what the loop gets. Runs on `collate_workers` threads,
+        ahead of the loop; with ``num_workers=0`` in ``next()``. Results keep the order of the batches. What
+        it returns is estimated and charged to the account "python".
+    finalize_fn : callable, optional
+        As `collate_fn`, but last: on the caller's thread, in ``next()``, one batch at a time and in order.
     format : {"torch", "numpy", "arrow"}, default "torch"
         Dicts of torch.Tensor or numpy.ndarray, or pyarrow.RecordBatch.
     num_workers : int, optional
         Threads that read and convert. None: the cores that this process may use. 0: everything is done on the
         caller's thread, in ``next()``.
+    collate_workers : int, default 1
+        Threads that run `collate_fn`, >= 1. More than one helps where it lets go of the GIL. They hold up to
+        ``collate_workers + 1`` batches, for which `explain` accounts.
     prefetch_batches : "auto" or int, default "auto"
         Finished batches ahead, >= 0. "auto": 1, and more where it helps.
     memory_budget : int or str, default "1GiB"
         The most memory that this loader holds, in bytes or as "256MiB".
     in_order : bool, default True
         False: deliver whichever batch is complete.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
+        `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
     limit : int, optional
         The most rows of an epoch, >= 0.
     filesystem : pyarrow.fs.FileSystem or fsspec file system, optional
         Where the paths are. By default local, or what a URI names.
+    on_stats : callable, optional
+        Called with `Stats` on the caller's thread: in ``next()`` when `on_stats_every_s` have passed since
+        the last call, and at the end of each epoch.
+    on_stats_every_s : float, default 10.0
+        Seconds between two calls of `on_stats`, >= 0; 0: before every batch.
 
     Raises
     ------
@@ -84,6 +117,8 @@ class Loader:
         If a file is missing (FileNotFoundError), cannot be read or is no Parquet file.
     ImportError
         If `format` is "torch" and there is no torch.
+    RuntimeError
+        If `device` is a CUDA device and there is none.
 
     Warns
     -----
@@ -93,6 +128,9 @@ class Loader:
 
     Notes
     -----
+    What `collate_fn`, `finalize_fn` and `on_stats` raise, of whatever type, is raised once by ``next()``, in
+    its place behind the batches before it, and ends the epoch. Returning None is an error too.
+
     Batches are taken from one thread at a time; `stats`, `memory` and `close` may be called from any. The GIL
     is not held while waiting. Pickling a loader keeps its arguments, not a running epoch. After a fork a
     loader of the parent process cannot be used: make a new one.
@@ -115,36 +153,57 @@ class Loader:
         filter: pc.Expression | None = None,
         transforms: Transforms | None = None,
         nulls: Nulls = "error",
+        collate_fn: Callable[[Any], Any] | None = None,
+        finalize_fn: Callable[[Any], Any] | None = None,
         format: Format = "torch",
         num_workers: int | None = None,
+        collate_workers: int = 1,
         prefetch_batches: int | Literal["auto"] = "auto",
         memory_budget: int | str = "1GiB",
         in_order: bool = True,
+        device: object = None,
         limit: int | None = None,
         filesystem: object = None,
+        on_stats: Callable[[Stats], object] | None = None,
+        on_stats_every_s: float = 10.0,
         *,
         _direct_decode: bool = True,
     ) -> None:
         paths = to_paths(source)
         self._options: dict[str, Any] = {
             "source": paths[0] if isinstance(source, (str, os.PathLike)) else paths,
-            "batch_size": _int("batch_size", batch_size, 1, _MAX_INT64),
-            "drop_last": _bool("drop_last", drop_last),
-            "columns": _columns(columns),
-            "filter": _filter(filter),
+            "batch_size": check_int("batch_size", batch_size, 1, MAX_INT64),
+            "drop_last": check_bool("drop_last", drop_last),
+            "columns": check_columns(columns),
+            "filter": check_filter(filter),
             "transforms": as_chains(transforms) or None,
-            "nulls": _nulls(nulls),
-            "format": _format(format),
-            "num_workers": None if num_workers is None else _int("num_workers", num_workers, 0, _MAX_INT),
-            "prefetch_batches": _prefetch_batches(prefetch_batches),
-            "memory_budget": _memory_budget(memory_budget),
-            "in_order": _bool("in_order", in_order),
-            "limit": None if limit is None else _int("limit", limit, 0, _MAX_INT64),
+            "nulls": check_nulls(nulls),
+            "collate_fn": check_callable("collate_fn", collate_fn),
+            "finalize_fn": check_callable("finalize_fn", finalize_fn),
+            "format": check_format(format),
+            "num_workers": None if num_workers is None else check_int("num_workers", num_workers, 0, MAX_INT),
+            "collate_workers": check_int("collate_workers", collate_workers, 1, MAX_INT - 1),
+            "prefetch_batches": check_prefetch_batches(prefetch_batches),
+            "memory_budget": check_memory_budget(memory_budget),
+            "in_order": check_bool("in_order", in_order),
+            "device": device,
+            "limit": None if limit is None else check_int("limit", limit, 0, MAX_INT64),
             "filesystem": filesystem,
-            "_direct_decode": _bool("_direct_decode", _direct_decode),
+            "on_stats": check_callable("on_stats", on_stats),
+            "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
+            "_direct_decode": check_bool("_direct_decode", _direct_decode),
         }
-        _warn_of_excess(self._options)
-        self._core = _make_core(paths, self._options)
+        warn_of_excess(self._options)
+        self._user_code = UserCode(
+            self._options["collate_fn"],
+            self._options["collate_workers"],
+            self._options["finalize_fn"],
+            self._options["on_stats"],
+            self._options["on_stats_every_s"],
+            check_device(device, self._options["format"]),
+        )
+        self._epoch: weakref.ref[Epoch] | None = None
+        self._core = _make_core(paths, self._options, self._user_code)
         self._schema = Schema._of(self._core)
         _live_loaders.add(self._core)
 
@@ -157,8 +216,18 @@ class Loader:
             Of the batches. ``next()`` raises MemoryError, naming the number, where only giving back batches
             that you still hold could go on; OSError, ValueError and so on for what is wrong with the data.
         """
-        iterator: Iterator[Any] = _core.EpochIterator(self._core)
-        return iterator
+        if not self._user_code.is_any:
+            plain: Iterator[Any] = _core.EpochIterator(self._core)
+            return plain
+        open_epoch = self._open_epoch()
+        if open_epoch is not None:
+            open_epoch.supersede()
+        epoch = Epoch(self._core, self._user_code)
+        self._epoch = weakref.ref(epoch)
+        return epoch
+
+    def _open_epoch(self) -> Epoch | None:
+        return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
         """Batches of one epoch. TypeError where that is not known ahead (with a filter)."""
@@ -192,6 +261,21 @@ class Loader:
         """
         return self._core.memory()
 
+    def as_torch_dataset(self) -> IterableDataset[Any]:
+        """Return this loader as a `torch.utils.data.IterableDataset` of whole batches.
+
+        For frameworks that insist on one. Wrap it as ``DataLoader(dataset, batch_size=None)``: the batches
+        are made already, by this loader's threads, so the DataLoader's `num_workers` stays 0.
+
+        Raises
+        ------
+        ImportError
+            If there is no torch.
+        """
+        from penstock._torch_dataset import LoaderDataset
+
+        return LoaderDataset(self)
+
     def close(self) -> None:
         """End everything: threads are joined, memory is given back.
 
@@ -199,6 +283,9 @@ class Loader:
         which then raises RuntimeError.
         """
         self._core.close()
+        epoch = self._open_epoch()
+        if epoch is not None:
+            epoch.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -235,7 +322,7 @@ def _rebuild(options: dict[str, Any]) -> Loader:
     return Loader(**options)
 
 
-def _make_core(paths: list[str], options: dict[str, Any]) -> _core.Loader:
+def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _core.Loader:
     nulls = options["nulls"]
     fill = nulls if isinstance(nulls, dict) else {}
     filter_ = options["filter"]
@@ -253,9 +340,12 @@ def _make_core(paths: list[str], options: dict[str, Any]) -> _core.Loader:
         format=options["format"],
         num_workers=-1 if options["num_workers"] is None else options["num_workers"],
         prefetch_batches=-1 if prefetch_batches == "auto" else prefetch_batches,
-        memory_budget_bytes=_budget_bytes(options["memory_budget"]),
+        memory_budget_bytes=budget_bytes(options["memory_budget"]),
         in_order=options["in_order"],
         limit=options["limit"],
+        collate_workers=code.num_threads(options["num_workers"]),
+        collate_batches=code.num_batches(options["num_workers"]),
+        is_consumer_apart=code.is_any,
         direct_decode=options["_direct_decode"],
     )
 
@@ -269,110 +359,11 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, pc.Expression) else repr(value)
 
 
-def _int(name: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} is an int, got a bool")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} is an int, got {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    if number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}")
-    return number
-
-
-def _bool(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, got {value!r}")
-    return value
-
-
-def _columns(columns: Sequence[str] | None) -> list[str] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-        raise TypeError(f"columns is a list of names, got {columns!r}")
-    return list(columns)
-
-
-def _filter(expression: object) -> pc.Expression | None:
-    if expression is None or isinstance(expression, pc.Expression):
-        return expression
-    raise TypeError(
-        f"filter is a pyarrow.compute expression such as pc.field('x') > 0, got {type(expression).__name__}"
-    )
-
-
-def _nulls(nulls: object) -> Any:
-    if nulls in ("error", "mask"):
-        return nulls
-    if isinstance(nulls, Mapping):
-        for name, value in nulls.items():
-            if not isinstance(name, str):
-                raise TypeError(f"nulls: a column's name is a str, got {name!r}")
-            fill_null(value)
-        return dict(nulls)
-    message = f"nulls is 'error', 'mask' or {{column: fill value}}, got {nulls!r}"
-    raise ValueError(message) if isinstance(nulls, str) else TypeError(message)
-
-
-def _format(format: object) -> str:
-    if not isinstance(format, str) or format not in ("torch", "numpy", "arrow"):
-        raise ValueError(f"format is 'torch', 'numpy' or 'arrow', got {format!r}")
-    if format == "torch":
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                "format='torch' (the default) needs PyTorch: pip install torch, or pass format='numpy'"
-            ) from error
-    return format
-
-
-def _prefetch_batches(prefetch_batches: object) -> Any:
-    if isinstance(prefetch_batches, str):
-        if prefetch_batches != "auto":
-            raise ValueError(f"prefetch_batches is 'auto' or an int, got {prefetch_batches!r}")
-        return "auto"
-    return _int("prefetch_batches", prefetch_batches, 0, _MAX_INT)
-
-
-def _memory_budget(memory_budget: object) -> Any:
-    if isinstance(memory_budget, str):
-        return memory_budget
-    return _int("memory_budget", memory_budget, 1, _MAX_INT64)
-
-
-def _budget_bytes(memory_budget: str | int) -> int:
-    return _core.parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
-
-
-def _warn_of_excess(options: dict[str, Any]) -> None:
-    workers, cores = options["num_workers"] or 0, _core.available_cores()
-    if workers > cores:
-        _warn(
-            f"num_workers={workers} is more than the {cores} cores that this process may use; "
-            "more threads than cores rarely help"
-        )
-    budget_bytes, available_bytes = _budget_bytes(options["memory_budget"]), _core.available_memory_bytes()
-    if budget_bytes > available_bytes:
-        _warn(
-            f"memory_budget is {_core.format_bytes(budget_bytes)}, "
-            f"but this process may use only {_core.format_bytes(available_bytes)}"
-        )
-
-
-def _warn(message: str) -> None:
-    # From here through _warn_of_excess() and Loader() to the caller.
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
 @atexit.register
 def _close_live_loaders() -> None:
     # Not before the interpreter waits for its threads: one of them may still be iterating, and must get all
-    # its batches. Penstock's own threads are no Python threads, so nobody has waited for them yet.
+    # its batches. Penstock's own threads are daemons or no Python threads: nobody has waited for them yet.
+    _collate.stop_all()
     for core in list(_live_loaders):
         core.close_at_exit()
     _core.end_of_python()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["Explanation", "Stats"]
@@ -28,6 +29,14 @@ class _Report:
         return copy.deepcopy(self._values)
 
 
+def _scalars(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield f"{prefix}{name}", float(value)
+
+
 class Stats(_Report):
     """What a loader has done: ``str()`` is a table for people, `to_dict` is for programs.
 
@@ -41,6 +50,22 @@ class Stats(_Report):
     """
 
     __slots__ = ()
+
+    def to_scalars(self, prefix: str = "") -> dict[str, float]:
+        """Return all numbers under flat names, as loggers want them.
+
+        Parameters
+        ----------
+        prefix : str, optional
+            Put in front of each name, as "penstock/".
+
+        Returns
+        -------
+        dict
+            ``{"rows_per_s": 1.5e6, "wait_ms/p99": 0.2, "stages/decode/busy_s": 3.1,
+            "memory/user/peak_bytes": 4096.0, ...}``, all floats.
+        """
+        return dict(_scalars(self._values, prefix))
 
     def __repr__(self) -> str:
         values = self._values

@@ -33,15 +33,20 @@ class EpochIterator {
 
   /// The next batch in the user's format; an invalid object at the end. Any exception ends the epoch.
   nb::object Next();
+  /// For who hands batches on, from whatever thread: the next batch with its number of rows; None where only the
+  /// consumer could free memory for it, unless it `is_last_try`. Throws StopIteration at the end.
+  nb::object Take(bool is_last_try);
   /// Ends the epoch; throws where another thread is in Next(). Idempotent.
   void Close();
+  /// Ends the epoch also where another thread is in Next(), which then raises.
+  void Stop() { Finish(); }
 
  private:
   using Taken = arrow::Result<std::optional<Batch>>;
 
   void Finish();
   void CheckUsable() const;
-  Taken Take() const;
+  Taken TakeBatch() const;
   Taken TakeMindingSignals() const;
   std::optional<Batch> TakeOrCollectGarbage() const;
   [[noreturn]] void RaiseTaken(const arrow::Status& status) const;
@@ -82,7 +87,7 @@ EpochIterator::Taken EpochIterator::TakeMindingSignals() const {
   }
 }
 
-EpochIterator::Taken EpochIterator::Take() const {
+EpochIterator::Taken EpochIterator::TakeBatch() const {
   Loader& loader = loader_->loader();
   if (loader.options().num_workers > 0) {
     bool timed_out = false;  // A batch that is ready is taken without letting the GIL go.
@@ -104,13 +109,13 @@ void EpochIterator::RaiseTaken(const arrow::Status& status) const {
 }
 
 std::optional<Batch> EpochIterator::TakeOrCollectGarbage() const {
-  Taken taken = Take();
+  Taken taken = TakeBatch();
   if (taken.ok()) return std::move(taken).ValueUnsafe();
   const arrow::Status status = taken.status();
   if (!status.IsCapacityError()) RaiseTaken(status);
   // Batches that only a reference cycle keeps alive need not be an error.
   nb::module_::import_("gc").attr("collect")();
-  Taken again = Take();
+  Taken again = TakeBatch();
   if (again.ok() && again->has_value()) return std::move(again).ValueUnsafe();
   RaiseTaken(again.ok() ? status : again.status());  // The end cannot be near: a batch was due.
 }
@@ -128,6 +133,29 @@ nb::object EpochIterator::Next() {
   }
   Finish();
   return {};
+}
+
+nb::object EpochIterator::Take(bool is_last_try) {
+  if (is_finished_) throw nb::stop_iteration();
+  CheckUsable();
+  PyLoader::Turn turn(loader_);
+  try {
+    std::optional<Batch> batch;
+    if (is_last_try) {
+      batch = TakeOrCollectGarbage();
+    } else {
+      Taken taken = TakeBatch();
+      if (taken.status().IsCapacityError()) return nb::none();
+      if (!taken.ok()) RaiseTaken(taken.status());
+      batch = std::move(taken).ValueUnsafe();
+    }
+    if (batch) return nb::make_tuple(loader_->exporter().Export(*batch), batch->num_rows());
+  } catch (...) {
+    Finish();
+    throw;
+  }
+  Finish();
+  throw nb::stop_iteration();
 }
 
 PyObject* IterNext(PyObject* self) noexcept {
@@ -162,6 +190,10 @@ void BindEpochIterator(nb::module_& m) {
           "__init__",
           [](EpochIterator* self, nb::object loader) { new (self) EpochIterator(loader, nb::cast<PyLoader*>(loader)); },
           "loader"_a)
+      .def("take", &EpochIterator::Take, "is_last_try"_a,
+           nb::sig("def take(self, is_last_try: bool) -> tuple[typing.Any, int] | None"),
+           "The next batch and its number of rows, on any thread; None where only the consumer could free memory.")
+      .def("stop", &EpochIterator::Stop, "End the epoch, also where another thread is in take(). Idempotent.")
       .def("close", &EpochIterator::Close, "End the epoch now: workers are stopped and joined. Idempotent.");
 }
 

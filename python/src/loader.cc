@@ -5,8 +5,10 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <map>
@@ -18,6 +20,7 @@
 
 #include "arrow_exchange.h"
 #include "bindings.h"
+#include "charge.h"
 #include "errors.h"
 #include "file_system.h"
 #include "gil.h"
@@ -55,7 +58,8 @@ BatchExporter& PyLoader::exporter() {
 }
 
 PyLoader::Turn::Turn(PyLoader* loader) : loader_(loader) {
-  if (loader->is_taken_) {
+  // After a fork the thread that was taking a batch is gone; the loader itself says so.
+  if (loader->is_taken_ && loader->pid_ == getpid()) {
     throw std::runtime_error("another thread is taking a batch from this loader; take them from one thread at a time");
   }
   loader->is_taken_ = true;
@@ -123,7 +127,8 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object files
                 bool drop_last, std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter,
                 Transforms transforms, bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls,
                 std::string format, int num_workers, int prefetch_batches, int64_t memory_budget_bytes, bool in_order,
-                std::optional<int64_t> limit, bool direct_decode) {
+                std::optional<int64_t> limit, int collate_workers, int collate_batches, bool is_consumer_apart,
+                bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
   options.filesystem = MakeFileSystem(filesystem);
@@ -137,8 +142,18 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object files
   options.memory_budget_bytes = memory_budget_bytes;
   options.in_order = in_order;
   options.limit = limit;
+  options.collate_workers = collate_workers;
+  options.collate_batches = collate_batches;
+  options.is_consumer_apart = is_consumer_apart;
   options.use_direct_decode = direct_decode;
   new (self) PyLoader(std::move(options), std::move(format));
+}
+
+Account AccountNamed(const std::string& name) {
+  for (const Account account : {Account::kPython, Account::kDevice}) {
+    if (name == AccountName(account)) return account;
+  }
+  throw nb::value_error("only \"python\" and \"device\" can be charged");
 }
 
 nb::tuple DescribeSchema(PyLoader& self) {
@@ -214,12 +229,18 @@ PyType_Slot kLoaderSlots[] = {
 }  // namespace
 
 void BindLoader(nb::module_& m) {
+<<<<<<< HEAD
   nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), nb::type_slots(kLoaderSlots),
                        "The native loader behind penstock.Loader.")
+=======
+  nb::class_<Charge>(m, "Charge", "Bytes in an account of a loader, until this dies or is released.")
+      .def("release", &Charge::Release, "Give the bytes back. Idempotent.");
+  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), "The native loader behind penstock.Loader.")
+>>>>>>> collate
       .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
            "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
            "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),
-           "direct_decode"_a)
+           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.")
@@ -231,6 +252,24 @@ void BindLoader(nb::module_& m) {
       .def(
           "memory", [](PyLoader& self) { return ToDict(self.loader().Memory()); },
           nb::sig("def memory(self) -> dict[str, typing.Any]"))
+      .def(
+          "charge",
+          [](PyLoader& self, const std::string& account, int64_t bytes) {
+            return std::make_unique<Charge>(self.loader().ledger(), AccountNamed(account), bytes);
+          },
+          "account"_a, "bytes"_a, "Charge what already exists to \"python\" or \"device\".")
+      .def(
+          "consumer_called", [](PyLoader& self) { self.loader().ConsumerCalled(); },
+          "Say that the consumer asked for its next batch.")
+      .def(
+          "consumer_returned", [](PyLoader& self, int64_t rows) { self.loader().ConsumerReturned(rows); }, "rows"_a,
+          "Say what the consumer got; 0 rows at the end of the epoch.")
+      .def(
+          "add_user_code",
+          [](PyLoader& self, const std::string& stage, int64_t busy_ns) {
+            self.loader().AddUserCode(stage == "collate" ? UserCode::kCollate : UserCode::kFinalize, busy_ns);
+          },
+          "stage"_a, "busy_ns"_a, "Add what \"collate\" or \"finalize\" took for one batch.")
       .def("close", &PyLoader::Close)
       .def("close_at_exit", &PyLoader::CloseAtExit)
       .def_prop_ro("num_workers", [](PyLoader& self) { return self.loader().options().num_workers; })

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -59,6 +60,7 @@ class PyLoader {
   std::unique_ptr<Loader> loader_;
   const std::string format_;
   std::unique_ptr<BatchExporter> exporter_;
+  const pid_t pid_ = getpid();
   int64_t epoch_ = 0;  // Of epochs started.
   bool is_taken_ = false;
   bool is_closing_ = false;

@@ -52,7 +52,10 @@ int64_t Ledger::FreeBytesLocked(Account account) const {
   for (size_t group = 0; group < set_aside_bytes_.size(); ++group) {
     if (group != GroupOf(account)) out_of_reach += std::max<int64_t>(0, set_aside_bytes_[group] - group_bytes[group]);
   }
-  return budget_bytes_ - report_.total.current_bytes - out_of_reach;
+  // What Add() charged beyond the budget stops what is not set aside, but takes nothing from who needs it to go on.
+  const size_t own = GroupOf(account);
+  const int64_t own_bytes = own < set_aside_bytes_.size() ? set_aside_bytes_[own] - group_bytes[own] : 0;
+  return std::max(own_bytes, budget_bytes_ - report_.total.current_bytes - out_of_reach);
 }
 
 void Ledger::AddLocked(Account account, int64_t bytes) {

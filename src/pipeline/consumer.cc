@@ -96,10 +96,12 @@ void Scheduler::HandOverLocked(int64_t index) {
 
 arrow::Status Scheduler::KeptBatchesLocked() const {
   const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
+  const int64_t python_bytes = plan_.ledger->Report()[Account::kPython].current_bytes;
   return arrow::Status::CapacityError(
       "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
       FormatBytes(plan_.ledger->Report()[Account::kUser].current_bytes), " of a budget of ",
       FormatBytes(plan_.ledger->budget_bytes()),
+      python_bytes > 0 ? ", and " + FormatBytes(python_bytes) + " by what collate_fn returned" : "",
       "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
       "memory_budget.");
 }

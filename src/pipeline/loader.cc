@@ -29,6 +29,9 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
   if (options.prefetch_batches < -1) {
     return arrow::Status::Invalid("prefetch_batches must be at least 0, not ", options.prefetch_batches);
   }
+  if (options.collate_batches < 0) {
+    return arrow::Status::Invalid("collate_batches must be at least 0, not ", options.collate_batches);
+  }
   return arrow::Status::OK();
 }
 
@@ -88,11 +91,16 @@ class LoaderImpl : public Loader {
   MemoryReport Memory() const override { return ledger_->Report(); }
   int64_t held_batches() const override { return held_batches_->load(std::memory_order_relaxed); }
   const LoaderOptions& options() const override { return options_; }
+  const std::shared_ptr<Ledger>& ledger() const override { return ledger_; }
+  void ConsumerCalled() override { stats_->NextCalled(NowNs()); }
+  void ConsumerReturned(int64_t rows) override { stats_->NextReturned(NowNs(), rows); }
+  void AddUserCode(UserCode stage, int64_t busy_ns) override { stats_->AddUserCode(stage, busy_ns); }
 
  private:
   arrow::Status CheckUsable() const;
   arrow::Status DivideBudget(int64_t known_rows);
   int64_t OneBatchSlotBytes(const Survey& survey) const;
+  int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches}; }
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
@@ -152,8 +160,8 @@ arrow::Status LoaderImpl::Init() {
   return DivideBudget(known_rows);
 }
 
-// What the front needs to make progress (two slots, one chunk) is set aside; a budget without room for it is refused
-// here.
+// What the front needs to make progress (two slots and what collate holds, one chunk) is set aside; a budget without
+// room for it is refused here.
 arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   if (options_.batch_size > kMostBatchBytes / std::max<int64_t>(1, SlotLayout::BatchBytes(*schema_, 1))) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
@@ -167,7 +175,8 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
-                                  " is too small: the least that works here is ", least_bytes, " bytes (two slots of ",
+                                  " is too small: the least that works here is ", least_bytes, " bytes (",
+                                  LeastSlots() == 2 ? "two" : std::to_string(LeastSlots()), " slots of ",
                                   FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
                                   " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
                                   " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
@@ -180,7 +189,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
                                          options_.memory_budget_bytes);
   sizing_.slot_bytes = layout_->bytes() + ExpectedArenaBytes(first.arena_row_bytes, layout_->rows());
-  const int64_t slot_bytes = 2 * sizing_.slot_bytes;
+  const int64_t slot_bytes = (2 + sizing_.collate_slots) * sizing_.slot_bytes;
   // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
   const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
@@ -200,7 +209,7 @@ int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
-  return MetadataBytes(survey) + 2 * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
+  return MetadataBytes(survey) + LeastSlots() * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
@@ -255,9 +264,10 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
     ARROW_RETURN_NOT_OK(CheckUsable());
     return std::nullopt;
   }
-  stats_->NextCalled(NowNs());
+  if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
   auto batch = epoch->Next(deadline, timed_out);
-  if (!*timed_out) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
+  if (!*timed_out && !options_.is_consumer_apart)
+    stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
   return batch;
 }
 
@@ -326,7 +336,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.batch_bytes = sizing_.batch_bytes;
   explanation.batches_per_slot = sizing_.batches_per_slot;
   explanation.slot_bytes = layout_->bytes() + ExpectedArenaBytes(survey->arena_row_bytes, layout_->rows());
-  explanation.slots = sizing_.open_slots + 1;
+  explanation.slots = sizing_.open_slots + 1 + sizing_.collate_slots;
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
@@ -348,6 +358,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
 StatsReport LoaderImpl::Stats() const {
   StatsReport report = stats_->Report();
   report.num_workers = options_.num_workers;
+  report.collate_workers = options_.collate_workers;
   report.memory = ledger_->Report();
   Judge(&report);
   return report;

@@ -105,7 +105,8 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
-    if (!is_cleared_ && WantsSlotLocked()) {
+    // Beyond the budget (by what the user's code allocated) no slot stays, although it is there already.
+    if (!is_cleared_ && WantsSlotLocked() && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
       InstallSlotLocked(std::move(storage));
       is_stuck_ = false;

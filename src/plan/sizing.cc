@@ -33,7 +33,8 @@ SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projec
   const int64_t arena_bytes = ExpectedArenaBytes(arena_row_bytes, options.batch_size);
   sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size) + arena_bytes);
   // An eighth: three slots ahead beside the caller's take half, and decoding has room to be ahead as well.
-  const int64_t slab_bytes = std::min(kSlabBytes, room_bytes / 8);
+  // What collate holds comes on top.
+  const int64_t slab_bytes = std::min(kSlabBytes, room_bytes / (8 + options.collate_batches));
   const int64_t by_bytes = slab_bytes / sizing.batch_bytes;
   const int64_t by_rows = kMaxSlotRows / options.batch_size;
   sizing.batches_per_slot = std::max<int64_t>(1, std::min(by_bytes, by_rows));
@@ -44,11 +45,15 @@ SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projec
         std::min(sizing.batches_per_slot, std::max<int64_t>(1, CeilDiv(known_rows, options.batch_size)));
   }
   sizing.may_grow = options.prefetch_batches < 0;
+  const int ready_behind = options.collate_batches > 0 ? 1 : 0;  // That batch is finished and ahead as well.
   if (sizing.may_grow) {
-    sizing.open_slots = sizing.batches_per_slot == 1 ? 2 : 3;
+    sizing.open_slots = sizing.batches_per_slot == 1 ? 2 - ready_behind : 3;
   } else {
-    sizing.open_slots = static_cast<int>(1 + CeilDiv(options.prefetch_batches, sizing.batches_per_slot));
+    const int64_t ahead = std::max(0, options.prefetch_batches - ready_behind);
+    sizing.open_slots = static_cast<int>(1 + CeilDiv(ahead, sizing.batches_per_slot));
   }
+  // Consecutive batches, whose first may lie in the slot that the caller's batch lies in.
+  sizing.collate_slots = static_cast<int>(CeilDiv(options.collate_batches, sizing.batches_per_slot));
   return sizing;
 }
 

@@ -12,6 +12,35 @@ double Milliseconds(double nanoseconds) { return nanoseconds * 1e-6; }
 int64_t Load(const std::atomic<int64_t>& counter) { return counter.load(std::memory_order_relaxed); }
 void Bump(std::atomic<int64_t>& counter, int64_t by) { counter.fetch_add(by, std::memory_order_relaxed); }
 
+const char* UserCodeName(UserCode code) { return code == UserCode::kCollate ? "collate" : "finalize"; }
+
+double BusySeconds(const StatsReport& report, UserCode code) {
+  for (const auto& stage : report.stages) {
+    if (stage.name == UserCodeName(code)) return stage.busy_s;
+  }
+  return 0;
+}
+
+// The user's code that takes most of the time of the threads that run it; nothing where none does.
+bool JudgeUserCode(StatsReport* report) {
+  constexpr double kMostOfTheTime = 0.7;
+  const double elapsed_s = report->elapsed_s;
+  if (BusySeconds(*report, UserCode::kFinalize) > kMostOfTheTime * elapsed_s) {
+    report->bottleneck = "finalize";
+    report->advice = "finalize_fn, which runs on the caller's thread, is the slowest part: move work to collate_fn.";
+    return true;
+  }
+  const int threads = std::max(1, report->collate_workers);
+  if (BusySeconds(*report, UserCode::kCollate) > kMostOfTheTime * elapsed_s * threads) {
+    report->bottleneck = "collate";
+    report->advice =
+        "collate_fn is the slowest part: move work from it to transforms, which run without the GIL, or raise "
+        "collate_workers if it lets go of the GIL.";
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void StatsCollector::AddTask(Stage stage, int64_t busy_ns, int64_t items, int64_t bytes) {
@@ -25,6 +54,13 @@ void StatsCollector::AddTask(Stage stage, int64_t busy_ns, int64_t items, int64_
 void StatsCollector::AddIdle(Lack lack, int64_t idle_ns) {
   MutexLock lock(mu_);
   idle_ns_[static_cast<size_t>(lack)] += idle_ns;
+}
+
+void StatsCollector::AddUserCode(UserCode stage, int64_t busy_ns) {
+  MutexLock lock(mu_);
+  StageSum& sum = user_code_[static_cast<size_t>(stage)];
+  sum.busy_ns += busy_ns;
+  ++sum.items;
 }
 
 void StatsCollector::EpochStarted() {
@@ -98,6 +134,10 @@ StatsReport StatsCollector::Report() const {
   report.waits = {Seconds(idle_ns_[0]), Seconds(idle_ns_[1]), Seconds(idle_ns_[2])};
   report.worker_s = report.waits.slot_s + report.waits.budget_s + report.waits.work_s;
   for (const auto& stage : report.stages) report.worker_s += stage.busy_s;
+  for (const UserCode code : {UserCode::kCollate, UserCode::kFinalize}) {
+    const StageSum& sum = user_code_[static_cast<size_t>(code)];
+    if (sum.items > 0) report.stages.push_back({UserCodeName(code), Seconds(sum.busy_ns), sum.items, 0});
+  }
   return report;
 }
 
@@ -113,6 +153,7 @@ void Judge(StatsReport* report) {
     report->advice = "The training step is the slower side; the loader keeps up and nothing needs to change.";
     return;
   }
+  if (JudgeUserCode(report)) return;
   const auto& waits = report->waits;
   const double idle_share =
       report->worker_s > 0 ? (waits.slot_s + waits.budget_s + waits.work_s) / report->worker_s : 0;
@@ -126,7 +167,7 @@ void Judge(StatsReport* report) {
     report->advice = "Some rows last longer than the slots ahead hide: raise prefetch_batches, or use in_order=False.";
     return;
   }
-  const auto dearest = std::max_element(report->stages.begin(), report->stages.end(),
+  const auto dearest = std::max_element(report->stages.begin(), report->stages.begin() + kNumStages + 1,
                                         [](const auto& a, const auto& b) { return a.busy_s < b.busy_s; });
   report->bottleneck = dearest->name;
   if (report->bottleneck == "read") {

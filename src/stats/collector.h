@@ -49,7 +49,9 @@ class StatsCollector {
   /// \param rows  of the batch that is handed over; 0 at the end of the epoch.
   void NextReturned(int64_t now_ns, int64_t rows);
 
-  /// Everything but memory and num_workers.
+  void AddUserCode(UserCode stage, int64_t busy_ns) PENSTOCK_EXCLUDES(mu_);
+
+  /// Everything but memory and numbers of workers.
   StatsReport Report() const PENSTOCK_EXCLUDES(mu_);
 
  private:
@@ -62,6 +64,7 @@ class StatsCollector {
 
   mutable Mutex mu_;
   std::array<StageSum, kNumStages> stages_ PENSTOCK_GUARDED_BY(mu_);
+  std::array<StageSum, 2> user_code_ PENSTOCK_GUARDED_BY(mu_);
   std::array<int64_t, kNumLacks> idle_ns_ PENSTOCK_GUARDED_BY(mu_) = {};
 
   // Written by the consumer's thread alone, read by any.

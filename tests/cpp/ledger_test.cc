@@ -70,6 +70,20 @@ TEST(LedgerTest, WhatOthersAllocatedShowsAsOverBudget) {
   EXPECT_FALSE(ledger.TryAdd(Account::kSlots, 1));
 }
 
+TEST(LedgerTest, WhatOthersAllocatedTakesNothingFromWhatIsSetAside) {
+  Ledger ledger(100);
+  ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30, /*metadata_bytes=*/10);
+  ledger.Add(Account::kPython, 200);
+  EXPECT_EQ(ledger.FreeBytes(Account::kSlots), -100);  // The same group: its own excess.
+  EXPECT_FALSE(ledger.TryAdd(Account::kSlots, 1));
+  EXPECT_FALSE(ledger.TryAdd(Account::kDecode, 31));
+  ASSERT_TRUE(ledger.TryAdd(Account::kDecode, 20));
+  EXPECT_FALSE(ledger.TryAdd(Account::kBlocks, 11));
+  EXPECT_TRUE(ledger.TryAdd(Account::kBlocks, 10));
+  EXPECT_TRUE(ledger.TryAdd(Account::kMetadata, 10));
+  EXPECT_EQ(ledger.Report().over_budget_bytes, 140);
+}
+
 TEST(ReservedPoolTest, RefusesWhatExceedsTheBudgetBeforeAllocating) {
   auto ledger = std::make_shared<Ledger>(1 << 20);
   auto pool = ReservedPool::TryMake(ledger, 1000);
