@@ -1,10 +1,10 @@
 #include "source/column_pages.h"
 
 #include <arrow/buffer.h>
+#include <arrow/io/interfaces.h>
 #include <arrow/util/compression.h>
 #include <parquet/column_page.h>
 #include <parquet/exception.h>
-#include <parquet/file_reader.h>
 #include <parquet/metadata.h>
 #include <parquet/properties.h>
 #include <parquet/schema.h>
@@ -14,6 +14,8 @@
 #include <functional>
 #include <optional>
 #include <utility>
+
+#include "source/chunk_stream.h"
 
 namespace penstock {
 namespace {
@@ -155,26 +157,48 @@ class ZstdPages final : public parquet::PageReader {
   std::unique_ptr<arrow::util::Codec> codec_;
 };
 
+struct ChunkRange {
+  int64_t start = 0;
+  int64_t length = 0;
+};
+
+// Where the chunk lies, by the footer; as Parquet's own readers work it out.
+ChunkRange RangeOf(const parquet::ColumnChunkMetaData& chunk, const ParquetFile& file) {
+  ChunkRange range{chunk.data_page_offset(), chunk.total_compressed_size()};
+  if (chunk.has_dictionary_page() && chunk.dictionary_page_offset() > 0) {
+    range.start = std::min(range.start, chunk.dictionary_page_offset());
+  }
+  PARQUET_ASSIGN_OR_THROW(const int64_t file_bytes, file.file->GetSize());
+  if (range.start < 0 || range.length < 0 || range.start > file_bytes || range.length > file_bytes - range.start) {
+    throw parquet::ParquetException("the footer says that the column chunk lies outside of the file");
+  }
+  // Early Java writers forgot the dictionary page's header when they counted (PARQUET-816).
+  constexpr int64_t kForgottenBytes = 100;
+  if (file.metadata->writer_version().VersionLt(parquet::ApplicationVersion::PARQUET_816_FIXED_VERSION())) {
+    range.length += std::min(kForgottenBytes, file_bytes - range.start - range.length);
+  }
+  return range;
+}
+
 }  // namespace
 
-std::shared_ptr<parquet::ColumnReader> OpenColumnReader(const ParquetFile& file, parquet::RowGroupReader* row_group,
-                                                        int leaf, parquet::ReaderProperties properties) {
-  const auto chunk = row_group->metadata()->ColumnChunk(leaf);
-  if (chunk->compression() != arrow::Compression::ZSTD) return row_group->Column(leaf);
-  const parquet::ColumnDescriptor* descriptor = file.metadata->schema()->Column(leaf);
-  int64_t start = chunk->data_page_offset();
-  if (chunk->has_dictionary_page() && chunk->dictionary_page_offset() > 0)
-    start = std::min(start, chunk->dictionary_page_offset());
-  const int64_t length = chunk->total_compressed_size();
-  const int64_t num_values = chunk->num_values();
-  const auto open = [=, source = file.file](arrow::Compression::type codec) {
-    parquet::ReaderProperties own = properties;  // GetStream() is not const.
-    return parquet::PageReader::Open(own.GetStream(source, start, length), num_values, codec, own, *descriptor);
+std::unique_ptr<parquet::PageReader> OpenColumnPages(const ParquetFile& file, int row_group, int leaf,
+                                                     const parquet::ReaderProperties& properties) {
+  const auto chunk = file.metadata->RowGroup(row_group)->ColumnChunk(leaf);
+  const ChunkRange range = RangeOf(*chunk, file);
+  const auto open = [range, properties, source = file.file, values = chunk->num_values(),
+                     descriptor = file.metadata->schema()->Column(leaf),
+                     is_always_compressed = file.metadata->writer_version().VersionLt(
+                         parquet::ApplicationVersion::PARQUET_CPP_10353_FIXED_VERSION())](
+                        arrow::Compression::type codec) {
+    auto stream = std::make_shared<ChunkStream>(source, range.start, range.length, properties.buffer_size(),
+                                                properties.memory_pool());
+    return parquet::PageReader::Open(std::move(stream), values, codec, properties, *descriptor, is_always_compressed);
   };
-  auto pages = std::make_unique<ZstdPages>(
+  if (chunk->compression() != arrow::Compression::ZSTD) return open(chunk->compression());
+  return std::make_unique<ZstdPages>(
       open(arrow::Compression::UNCOMPRESSED), [open] { return open(arrow::Compression::ZSTD); },
       properties.memory_pool());
-  return parquet::ColumnReader::Make(descriptor, std::move(pages), properties.memory_pool());
 }
 
 }  // namespace penstock

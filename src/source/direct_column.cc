@@ -2,42 +2,27 @@
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
+#include <parquet/column_page.h>
 #include <parquet/column_reader.h>
-#include <parquet/file_reader.h>
 #include <parquet/metadata.h>
 #include <parquet/properties.h>
 #include <parquet/schema.h>
 #include <parquet/types.h>
 
 #include <algorithm>
-#include <cstddef>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "source/column_pages.h"
+#include "source/data_page.h"
+#include "source/page_values.h"
 #include "source/read_plan.h"
 
 namespace penstock {
 namespace {
 
-static_assert(sizeof(bool) == 1, "Parquet's bools are decoded straight into byte slots");
-static_assert(sizeof(BytesView) == sizeof(parquet::ByteArray) &&
-                  offsetof(BytesView, size) == offsetof(parquet::ByteArray, len) &&
-                  offsetof(BytesView, data) == offsetof(parquet::ByteArray, ptr),
-              "Parquet's byte arrays are handed to converters as they are");
-
 constexpr int64_t kStrip = Converter::kStrip;
-
-// One byte per row from definition levels of 0 or 1; returns how many are present.
-int64_t LevelsToValid(const int16_t* levels, int64_t rows, uint8_t* valid) {
-  int64_t present = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    valid[i] = levels[i] == 1 ? 1 : 0;
-    present += valid[i];
-  }
-  return present;
-}
 
 // Puts dense values where their rows are. Without a branch: a missing row gets whatever stands next in `dense`, which
 // is readable for `rows` elements.
@@ -49,180 +34,157 @@ void Spread(const V* dense, const uint8_t* valid, int64_t rows, V* spaced) {
   }
 }
 
-template <typename T, typename V>
-void FromFixedBytes(const T* from, int64_t length, int byte_width, V* to) {
-  for (int64_t i = 0; i < length; ++i) {
-    if constexpr (std::is_same_v<V, BytesView>) {
-      to[i] = BytesView{static_cast<uint32_t>(byte_width), from[i].ptr};
-    } else {
-      std::memcpy(&to[i], from[i].ptr, sizeof(V));
-    }
-  }
-}
-
 /// \tparam P  Parquet's physical type.
 /// \tparam V  what its values are for the converter.
 template <typename P, typename V>
 class TypedColumn final : public DirectColumn {
  public:
-  using T = typename P::c_type;
-  using Reader = parquet::TypedColumnReader<P>;
-  static constexpr bool kIsFixedBytes = std::is_same_v<P, parquet::FLBAType>;
-  static_assert(kIsFixedBytes || sizeof(T) == sizeof(V));
-
   TypedColumn(const Source& source, DType form, std::shared_ptr<const Converter> converter)
       : source_(source),
         form_(form),
         converter_(std::move(converter)),
         slot_width_(ByteWidth(converter_->field().dtype)),
-        is_in_place_(converter_->is_identity() && std::is_arithmetic_v<T> && slot_width_ == ByteWidth(form)) {}
+        is_in_place_(converter_->is_identity() && !std::is_same_v<V, BytesView> && slot_width_ == ByteWidth(form)),
+        is_optional_(Descriptor(source)->max_definition_level() > 0),
+        values_(Descriptor(source), source.pool) {}
 
   arrow::Status Open() {
-    // Identity columns gain nothing from the dictionary: Parquet's own gather writes straight into the slot.
-    const bool may_gather = !is_in_place_ && converter_->is_pure();
-    const auto chunk = source_.row_group->metadata()->ColumnChunk(source_.leaf);
-    wants_table_ = may_gather && IsDictionaryEncoded(*chunk);
-    auto reader = OpenColumnReader(*source_.file, source_.row_group, source_.leaf,
-                                   MakeReaderProperties(source_.pool, source_.buffer_bytes));
-    if (reader->type() != P::type_num) return arrow::Status::IOError("the column chunk is of another physical type");
-    reader_ = std::static_pointer_cast<Reader>(std::move(reader));
-    is_optional_ = reader_->descr()->max_definition_level() > 0;
-    byte_width_ = reader_->descr()->type_length();
-    if (!is_in_place_ || is_optional_) {
-      ARROW_ASSIGN_OR_RAISE(scratch_buffer_, arrow::AllocateBuffer(sizeof(Scratch), source_.pool));
-      scratch_ = reinterpret_cast<Scratch*>(scratch_buffer_->mutable_data());
-    }
+    ARROW_ASSIGN_OR_RAISE(scratch_buffer_, arrow::AllocateBuffer(sizeof(Scratch), source_.pool));
+    scratch_ = reinterpret_cast<Scratch*>(scratch_buffer_->mutable_data());
+    pages_ = OpenColumnPages(*source_.file, source_.row_group, source_.leaf,
+                             MakeReaderProperties(source_.pool, source_.buffer_bytes));
     return arrow::Status::OK();
   }
 
   arrow::Status Skip(int64_t rows) override {
     for (int64_t done = 0; done < rows;) {
-      const int64_t skipped = reader_->Skip(rows - done);
-      if (skipped <= 0) return EndsAfter(done);
-      done += skipped;
+      if (page_.rows == 0) ARROW_RETURN_NOT_OK(NextPage(done));
+      if (page_.rows <= rows - done) {
+        done += std::exchange(page_.rows, 0);
+        continue;
+      }
+      ARROW_ASSIGN_OR_RAISE(const auto stretch, NextStretch(std::min(rows - done, kStrip)));
+      ARROW_RETURN_NOT_OK(values_.Skip(stretch.present));
+      done += stretch.rows;
     }
     return arrow::Status::OK();
   }
 
   arrow::Status Read(int64_t rows, int64_t first_row, SlotTarget target) override {
-    if (wants_table_ && rows > 0) ARROW_RETURN_NOT_OK(MakeTable());
     for (int64_t done = 0; done < rows;) {
       const SlotTarget at{target.values + done * slot_width_, target.mask == nullptr ? nullptr : target.mask + done};
       const int64_t row = first_row + done;
-      ARROW_ASSIGN_OR_RAISE(const int64_t read,
-                            table_ != nullptr ? GatherStrip(rows - done, row, at) : ReadStrip(rows - done, row, at));
-      if (read == 0) return EndsAfter(row);
-      done += read;
+      if (page_.rows == 0) ARROW_RETURN_NOT_OK(NextPage(row));
+      const bool is_copied = is_in_place_ && values_.is_unlimited();
+      const int64_t most = std::min(rows - done, is_copied ? page_.rows : kStrip);
+      ARROW_ASSIGN_OR_RAISE(const auto stretch, NextStretch(most));
+      ARROW_RETURN_NOT_OK(table_ != nullptr && values_.has_indices() ? Gather(stretch, row, at)
+                                                                     : Convert(stretch, row, at));
+      done += stretch.rows;
     }
     return arrow::Status::OK();
   }
 
  private:
+  using Stretch = LevelReader::Stretch;
+
   struct Scratch {
     alignas(64) V dense[kStrip];
     alignas(64) V spaced[kStrip];
-    alignas(64) T raw[kIsFixedBytes ? kStrip : 1];
     alignas(64) int32_t dense_indices[kStrip];
     alignas(64) int32_t indices[kStrip];
-    alignas(64) int16_t levels[kStrip];
     alignas(64) uint8_t valid[kStrip];
   };
 
-  arrow::Status EndsAfter(int64_t rows) const {
-    return arrow::Status::IOError("the column chunk ends after ", rows, " of ", source_.num_rows, " rows");
+  static const parquet::ColumnDescriptor* Descriptor(const Source& source) {
+    return source.file->metadata->schema()->Column(source.leaf);
   }
 
-  // Converts the chunk's dictionary, once. Where that does not pay or some value does not convert, rows are converted
-  // one by one.
-  arrow::Status MakeTable() {
-    wants_table_ = false;
-    const T* dictionary = nullptr;
-    int64_t ignored = 0;
-    reader_->ReadBatchWithDictionary(0, scratch_->levels, nullptr, scratch_->dense_indices, &ignored, &dictionary,
-                                     &table_length_);
-    if (dictionary == nullptr || table_length_ < 0 || table_length_ > source_.num_rows ||
-        table_length_ * slot_width_ > kMaxTableBytes) {
-      return arrow::Status::OK();
+  // Goes on to the next page that has rows. `row`: reached so far, for the message.
+  arrow::Status NextPage(int64_t row) {
+    while (page_.rows == 0) {
+      page_ = DataPageParts{};
+      const std::shared_ptr<parquet::Page> page = pages_->NextPage();
+      if (page == nullptr) {
+        return arrow::Status::IOError("the column chunk ends after ", row, " of ", source_.num_rows, " rows");
+      }
+      if (page->type() == parquet::PageType::DICTIONARY_PAGE) {
+        ARROW_RETURN_NOT_OK(TakeDictionary(static_cast<const parquet::DictionaryPage&>(*page)));
+      } else if (page->type() == parquet::PageType::DATA_PAGE || page->type() == parquet::PageType::DATA_PAGE_V2) {
+        ARROW_ASSIGN_OR_RAISE(page_, DataPageParts::Of(*page, is_optional_));
+        ARROW_RETURN_NOT_OK(values_.Open(page_));
+        held_page_ = page;
+      }
     }
-    std::unique_ptr<arrow::Buffer> values;  // Of fixed-size bytes.
-    ValueSpan span{form_, dictionary, nullptr, table_length_};
-    if constexpr (kIsFixedBytes) {
-      ARROW_ASSIGN_OR_RAISE(values, arrow::AllocateBuffer(table_length_ * int64_t{sizeof(V)}, source_.pool));
-      FromFixedBytes(dictionary, table_length_, byte_width_, reinterpret_cast<V*>(values->mutable_data()));
-      span.values = values->data();
-    }
-    ARROW_ASSIGN_OR_RAISE(table_, arrow::AllocateBuffer(table_length_ * slot_width_, source_.pool));
-    if (!converter_->ConvertDictionary(span, table_->mutable_data())) table_.reset();
     return arrow::Status::OK();
   }
 
-  // The validity of a strip whose levels have just been read: null where nothing is missing.
-  arrow::Result<const uint8_t*> Valid(int64_t rows, int64_t present) {
-    if (present == rows) return nullptr;
-    if (!is_optional_ || LevelsToValid(scratch_->levels, rows, scratch_->valid) != present) {
-      return arrow::Status::IOError("a page has fewer values than its levels say");
+  // Converts the chunk's dictionary, once. Where that does not pay or some value does not convert, its values are kept
+  // as they are, and rows are converted one by one.
+  arrow::Status TakeDictionary(const parquet::DictionaryPage& page) {
+    if (std::exchange(has_dictionary_, true)) return arrow::Status::IOError("the column chunk has two dictionaries");
+    if (page.encoding() != parquet::Encoding::PLAIN && page.encoding() != parquet::Encoding::PLAIN_DICTIONARY) {
+      return arrow::Status::IOError("the dictionary has an unknown encoding");
     }
-    return scratch_->valid;
+    const int64_t length = page.num_values();
+    const int64_t table_bytes = length * slot_width_;
+    const bool pays = length <= source_.num_rows && table_bytes <= kMaxTableBytes;
+    if (is_in_place_ || (converter_->is_pure() && pays)) {
+      std::unique_ptr<arrow::Buffer> views;
+      ARROW_ASSIGN_OR_RAISE(const void* values, values_.PlainArray(page.data(), page.size(), length, &views));
+      ARROW_ASSIGN_OR_RAISE(table_, arrow::AllocateBuffer(table_bytes, source_.pool));
+      values_.SetDictionaryLength(length);
+      if (converter_->ConvertDictionary({form_, values, nullptr, length}, table_->mutable_data())) {
+        return arrow::Status::OK();
+      }
+      table_.reset();
+    }
+    return values_.KeepDictionary(page.data(), page.size(), length);
   }
 
-  arrow::Result<int64_t> GatherStrip(int64_t rows, int64_t row, SlotTarget at) {
-    const T* dictionary = nullptr;
-    int32_t length = 0;
-    int64_t present = 0;
-    const int64_t read =
-        reader_->ReadBatchWithDictionary(std::min(rows, kStrip), is_optional_ ? scratch_->levels : nullptr, nullptr,
-                                         scratch_->dense_indices, &present, &dictionary, &length);
-    if (read == 0) return 0;
-    // Parquet does not check indices that it hands out.
-    uint32_t largest = 0;
-    for (int64_t i = 0; i < present; ++i) {
-      largest = std::max(largest, static_cast<uint32_t>(scratch_->dense_indices[i]));
+  // The next rows of the page, at most `rows`, with their validity in the scratch where one is missing.
+  arrow::Result<Stretch> NextStretch(int64_t rows) {
+    rows = std::min(rows, page_.rows);
+    Stretch stretch{rows, rows};
+    if (is_optional_) {
+      ARROW_ASSIGN_OR_RAISE(stretch, page_.levels.Next(rows, scratch_->valid));
+      if (stretch.rows == 0) return arrow::Status::IOError("a page has fewer levels than rows");
     }
-    if (present > 0 && largest >= static_cast<uint32_t>(table_length_)) {
-      return arrow::Status::IOError("a page has a dictionary index beyond the dictionary's ", table_length_, " values");
-    }
-    ARROW_ASSIGN_OR_RAISE(const uint8_t* valid, Valid(read, present));
+    page_.rows -= stretch.rows;
+    return stretch;
+  }
+
+  // Null where nothing is missing.
+  const uint8_t* Valid(Stretch stretch) const { return stretch.present == stretch.rows ? nullptr : scratch_->valid; }
+
+  arrow::Status Gather(Stretch stretch, int64_t row, SlotTarget at) {
+    const uint8_t* valid = Valid(stretch);
+    ARROW_RETURN_NOT_OK(values_.ReadIndices(stretch.present, scratch_->dense_indices));
     const int32_t* indices = scratch_->dense_indices;
     if (valid != nullptr) {
-      Spread(indices, valid, read, scratch_->indices);
+      Spread(indices, valid, stretch.rows, scratch_->indices);
       indices = scratch_->indices;
     }
-    ARROW_RETURN_NOT_OK(converter_->Gather(table_->data(), indices, valid, read, row, at));
-    return read;
+    return converter_->Gather(table_->data(), indices, valid, stretch.rows, row, at);
   }
 
-  // Decodes at most `rows` dense values to `dense`, and the levels of an optional column; no more than a strip where
-  // they need scratch.
-  int64_t ReadDense(int64_t rows, V* dense, int64_t* present) {
-    int16_t* levels = is_optional_ ? scratch_->levels : nullptr;
-    if constexpr (kIsFixedBytes) {
-      const int64_t read = reader_->ReadBatch(std::min(rows, kStrip), levels, nullptr, scratch_->raw, present);
-      FromFixedBytes(scratch_->raw, *present, byte_width_, dense);
-      return read;
-    } else {
-      const int64_t most = is_in_place_ && !is_optional_ ? rows : std::min(rows, kStrip);
-      return reader_->ReadBatch(most, levels, nullptr, reinterpret_cast<T*>(dense), present);
-    }
-  }
-
-  // Values are converted before the next page is read: byte arrays point into the page.
-  arrow::Result<int64_t> ReadStrip(int64_t rows, int64_t row, SlotTarget at) {
-    V* dense = is_in_place_ ? reinterpret_cast<V*>(at.values) : scratch_->dense;
-    int64_t present = 0;
-    const int64_t read = ReadDense(rows, dense, &present);
-    if (read == 0) return 0;
-    ARROW_ASSIGN_OR_RAISE(const uint8_t* valid, Valid(read, present));
+  // Also for an identity where values are missing: what becomes of them is the converter's to say.
+  arrow::Status Convert(Stretch stretch, int64_t row, SlotTarget at) {
+    V* in_slot = is_in_place_ ? reinterpret_cast<V*>(at.values) : nullptr;
+    const uint8_t* valid = Valid(stretch);
     if (valid == nullptr && is_in_place_) {
-      if (at.mask != nullptr) std::memset(at.mask, 0, static_cast<size_t>(read));
-      return read;
+      ARROW_RETURN_NOT_OK(values_.Read(stretch.rows, in_slot));
+      if (at.mask != nullptr) std::memset(at.mask, 0, static_cast<size_t>(stretch.rows));
+      return arrow::Status::OK();
     }
+    V* values = scratch_->dense;
+    ARROW_RETURN_NOT_OK(values_.Read(stretch.present, values));
     if (valid != nullptr) {
-      Spread(dense, valid, read, scratch_->spaced);
-      dense = scratch_->spaced;
+      V* spaced = is_in_place_ ? in_slot : scratch_->spaced;
+      Spread(values, valid, stretch.rows, spaced);
+      values = spaced;
     }
-    // Also for an identity: what becomes of missing values is the converter's to say.
-    ARROW_RETURN_NOT_OK(converter_->Convert({form_, dense, valid, read}, row, at));
-    return read;
+    return converter_->Convert({form_, values, valid, stretch.rows}, row, at);
   }
 
   const Source source_;
@@ -230,14 +192,15 @@ class TypedColumn final : public DirectColumn {
   const std::shared_ptr<const Converter> converter_;
   const int64_t slot_width_;
   const bool is_in_place_;
-  bool is_optional_ = false;
-  bool wants_table_ = false;
-  int byte_width_ = 0;
-  std::shared_ptr<Reader> reader_;
+  const bool is_optional_;
   std::unique_ptr<arrow::Buffer> scratch_buffer_;
   Scratch* scratch_ = nullptr;
-  std::unique_ptr<arrow::Buffer> table_;  // Null: rows are converted one by one.
-  int32_t table_length_ = 0;
+  std::unique_ptr<parquet::PageReader> pages_;
+  std::shared_ptr<parquet::Page> held_page_;  // What page_ and values_ look at.
+  DataPageParts page_;                        // Its rows: what is left of them.
+  PageValues<P, V> values_;
+  bool has_dictionary_ = false;
+  std::unique_ptr<arrow::Buffer> table_;  // The dictionary as slot values; null: not converted.
 };
 
 template <typename P, typename V = typename P::c_type>
@@ -252,7 +215,7 @@ arrow::Result<std::unique_ptr<DirectColumn>> OpenTyped(const DirectColumn::Sourc
 
 arrow::Result<std::unique_ptr<DirectColumn>> DirectColumn::Make(const Source& source, DType form,
                                                                 std::shared_ptr<const Converter> converter) {
-  switch (source.row_group->metadata()->schema()->Column(source.leaf)->physical_type()) {
+  switch (source.file->metadata->schema()->Column(source.leaf)->physical_type()) {
     case parquet::Type::BOOLEAN:
       return OpenTyped<parquet::BooleanType>(source, form, std::move(converter));
     case parquet::Type::INT32:

@@ -10,26 +10,23 @@
 #include "penstock/dtype.h"
 #include "source/parquet_file.h"
 
-namespace parquet {
-class RowGroupReader;
-}
-
 namespace penstock {
 
-/// Decodes one flat column chunk into a slot, from front to back.
+/// Decodes one flat column chunk into a slot, from front to back, page by page: plain values are copied, indices are
+/// unpacked and looked up in the dictionary's converted values; whatever else is converted strip by strip.
 ///
-/// Ownership: keeps the converter; the row group reader and the pool must outlive it. Threads: one at a time.
+/// Ownership: keeps the converter; the file and the pool must outlive it. Threads: one at a time.
 /// Errors: Parquet's exceptions pass through (wrap calls in CatchParquet). After an error only the destructor may be
 /// called.
 class DirectColumn {
  public:
   struct Source {
     const ParquetFile* file = nullptr;
-    parquet::RowGroupReader* row_group = nullptr;
+    int row_group = -1;
     int leaf = -1;
     int64_t num_rows = 0;  ///< Of the row group.
     arrow::MemoryPool* pool = nullptr;
-    int64_t buffer_bytes = 0;  ///< Of the stream.
+    int64_t buffer_bytes = 0;  ///< To read at once.
   };
 
   /// \param form  what the chunk's values are for the converter (see DirectForm).

@@ -1,7 +1,5 @@
 #include <arrow/type.h>
-#include <parquet/file_reader.h>
 #include <parquet/metadata.h>
-#include <parquet/properties.h>
 #include <parquet/schema.h>
 
 #include <algorithm>
@@ -72,10 +70,7 @@ class ParquetDirectReader final : public DirectReader {
                      leaves.insert(leaves.end(), found.begin(), found.end());
                    }
                    buffer_bytes_ = StreamBufferBytes(*file_, row_group_, leaves);
-                   reader_ = parquet::ParquetFileReader::Open(
-                       file_->file, MakeReaderProperties(pool_.get(), buffer_bytes_), file_->metadata);
-                   row_group_reader_ = reader_->RowGroup(row_group_);
-                   num_rows_ = row_group_reader_->metadata()->num_rows();
+                   num_rows_ = file_->metadata->RowGroup(row_group_)->num_rows();
                    return num_rows_ < 0 ? arrow::Status::IOError("the footer says ", num_rows_, " rows")
                                         : arrow::Status::OK();
                  }),
@@ -88,24 +83,21 @@ class ParquetDirectReader final : public DirectReader {
     const auto& leaf = *file_->metadata->schema()->Column(leaves[0]);
     const auto form = DirectForm(leaf, *file_->schema->GetFieldByName(output.input)->type());
     if (!form) return arrow::Status::Invalid("values of this type are read through Arrow");
-    const int64_t values = row_group_reader_->metadata()->ColumnChunk(leaves[0])->num_values();
+    const int64_t values = file_->metadata->RowGroup(row_group_)->ColumnChunk(leaves[0])->num_values();
     if (values != num_rows_) {
       return arrow::Status::IOError("the footer says ", values, " values for ", num_rows_, " rows");
     }
-    const DirectColumn::Source source{file_.get(),  row_group_reader_.get(), leaves[0], num_rows_, pool_.get(),
-                                      buffer_bytes_};
+    const DirectColumn::Source source{file_.get(), row_group_, leaves[0], num_rows_, pool_.get(), buffer_bytes_};
     ARROW_ASSIGN_OR_RAISE(auto decoder, DirectColumn::Make(source, *form, output.converter));
     ARROW_RETURN_NOT_OK(decoder->Skip(row_));
     columns_.push_back({output.input, ByteWidth(output.converter->field().dtype), std::move(decoder)});
     return arrow::Status::OK();
   }
 
-  // In the order of need: columns die before their reader, and all before the pool.
+  // In the order of need: columns die before file and pool.
   const std::shared_ptr<const ParquetFile> file_;
   const std::shared_ptr<ReservedPool> pool_;
   const int row_group_;
-  std::unique_ptr<parquet::ParquetFileReader> reader_;
-  std::shared_ptr<parquet::RowGroupReader> row_group_reader_;
   std::vector<Column> columns_;
   int64_t buffer_bytes_ = 0;
   int64_t num_rows_ = 0;

@@ -148,19 +148,6 @@ int64_t StreamBufferBytes(const ParquetFile& file, int row_group, const std::vec
   return std::clamp<int64_t>(largest, parquet::kDefaultBufferSize, kStreamBufferBytes);
 }
 
-bool IsDictionaryEncoded(const parquet::ColumnChunkMetaData& chunk) {
-  if (!chunk.has_dictionary_page()) return false;
-  bool has_data = false;
-  for (const parquet::PageEncodingStats& stats : chunk.encoding_stats()) {
-    if (stats.page_type != parquet::PageType::DATA_PAGE && stats.page_type != parquet::PageType::DATA_PAGE_V2) continue;
-    if (stats.encoding != parquet::Encoding::RLE_DICTIONARY && stats.encoding != parquet::Encoding::PLAIN_DICTIONARY) {
-      return false;
-    }
-    has_data = true;
-  }
-  return has_data;
-}
-
 arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int row_group, const std::string& column) {
   if (status.ok()) return status;
   const std::string where = column.empty() ? "" : ", column '" + column + "'";

@@ -13,7 +13,6 @@
 
 namespace parquet {
 class ColumnDescriptor;
-class ColumnChunkMetaData;
 }  // namespace parquet
 
 /// What the readers of a row group, their plan and their estimates share. Private to src/source.
@@ -35,9 +34,6 @@ std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arr
 
 /// Bytes of stream buffer for these leaves: kStreamBufferBytes, less where all of them are small.
 int64_t StreamBufferBytes(const ParquetFile& file, int row_group, const std::vector<int>& leaves);
-
-/// True where the footer says that each data page holds indices into the chunk's dictionary.
-bool IsDictionaryEncoded(const parquet::ColumnChunkMetaData& chunk);
 
 /// `status` with "'path', row group g, column 'c': " in front; without the column where it is empty.
 arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int row_group, const std::string& column);

@@ -103,15 +103,14 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
   return stream + sizes.page_compressed + page + dictionary;
 }
 
-// Scratch strips, and the dictionary as slot values.
+// Scratch strips (values twice, indices, validity, what Parquet's decoders write to), and the dictionary as slot values.
 int64_t ConvertBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter) {
-  const bool is_nullable = leaf.max_definition_level() > 0;
-  const bool is_in_place = converter.is_identity() && leaf.physical_type() != parquet::Type::FIXED_LEN_BYTE_ARRAY &&
-                           PhysicalWidth(leaf) == ByteWidth(converter.field().dtype);
-  if (is_in_place && !is_nullable) return 0;
-  const int64_t scratch = Converter::kStrip * (2 * 16 + 2 * 4 + 2 + 1);
-  if (is_in_place || sizes.dictionary_uncompressed == 0) return scratch;
-  const int64_t stored = leaf.physical_type() == parquet::Type::BYTE_ARRAY ? 4 + 4 : PhysicalWidth(leaf);
+  const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
+  const bool is_viewed = is_bytes || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;
+  const int64_t value = is_viewed ? int64_t{sizeof(BytesView)} : PhysicalWidth(leaf);
+  const int64_t scratch = Converter::kStrip * (2 * value + 2 * 4 + 1 + 16) + 64;
+  if (sizes.dictionary_uncompressed == 0) return scratch;
+  const int64_t stored = is_bytes ? 4 + 4 : PhysicalWidth(leaf);
   const int64_t table = sizes.dictionary_uncompressed / stored * ByteWidth(converter.field().dtype);
   return scratch + std::min(table, kMaxTableBytes);
 }

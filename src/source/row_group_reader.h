@@ -40,10 +40,7 @@ struct SlotColumn {
   uint8_t* mask = nullptr;  ///< Null where the field has no mask.
 };
 
-/// Decodes some columns of one row group, from its first row to its last, straight into slots: Parquet's typed column
-/// readers, values put in place as they are where the converter is the identity (dense values of a nullable column are
-/// spread in place, backwards), otherwise converted strip by strip; pages that are all dictionary-encoded are converted
-/// once per distinct value.
+/// Decodes some columns of one row group, from its first row to its last, straight into slots, see DirectColumn.
 ///
 /// Ownership: keeps the file and the pool alive. Threads: one at a time; may move between threads. Blocking: reads.
 class DirectReader {

@@ -40,9 +40,10 @@ std::shared_ptr<arrow::Buffer> Copy(const arrow::Buffer& bytes, int64_t size) {
   return arrow::Buffer::FromString(bytes.ToString().substr(0, static_cast<size_t>(size)));
 }
 
-void FlipBits(bool has_checksums, bool is_dictionary, Nulls nulls, int flips) {
+void FlipBits(bool has_checksums, bool is_dictionary, Nulls nulls, int flips,
+              parquet::ParquetDataPageVersion version = parquet::ParquetDataPageVersion::V1) {
   parquet::WriterProperties::Builder builder;
-  builder.data_pagesize(1024)->write_batch_size(128)->disable_statistics();
+  builder.data_page_version(version)->data_pagesize(1024)->write_batch_size(128)->disable_statistics();
   if (!is_dictionary) builder.disable_dictionary();
   if (has_checksums) builder.enable_page_checksum();
   const auto bytes = testing::Write(*MakeTable(1500, nulls), builder.build());
@@ -60,6 +61,9 @@ void FlipBits(bool has_checksums, bool is_dictionary, Nulls nulls, int flips) {
 
 TEST(RowGroupReaderFuzzTest, FlippedBitsInDictionaryPages) { FlipBits(false, true, Nulls::kSome, 200); }
 TEST(RowGroupReaderFuzzTest, FlippedBitsInPlainPages) { FlipBits(false, false, Nulls::kRequired, 150); }
+TEST(RowGroupReaderFuzzTest, FlippedBitsInSecondVersionPages) {
+  FlipBits(false, true, Nulls::kSome, 100, parquet::ParquetDataPageVersion::V2);
+}
 TEST(RowGroupReaderFuzzTest, FlippedBitsUnderChecksums) { FlipBits(true, true, Nulls::kSome, 100); }
 
 TEST(RowGroupReaderFuzzTest, TruncatedFiles) {
