@@ -229,14 +229,10 @@ PyType_Slot kLoaderSlots[] = {
 }  // namespace
 
 void BindLoader(nb::module_& m) {
-<<<<<<< HEAD
-  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), nb::type_slots(kLoaderSlots),
-                       "The native loader behind penstock.Loader.")
-=======
   nb::class_<Charge>(m, "Charge", "Bytes in an account of a loader, until this dies or is released.")
       .def("release", &Charge::Release, "Give the bytes back. Idempotent.");
-  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), "The native loader behind penstock.Loader.")
->>>>>>> collate
+  nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), nb::type_slots(kLoaderSlots),
+                       "The native loader behind penstock.Loader.")
       .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
            "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
            "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),
