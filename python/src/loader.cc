@@ -22,6 +22,7 @@
 #include "file_system.h"
 #include "gil.h"
 #include "py_loader.h"
+#include "py_source.h"
 #include "reports.h"
 
 namespace penstock::python {
@@ -118,13 +119,18 @@ void SetChoices(Choices choices, LoaderOptions* options) {
   options->nulls.fill = std::move(choices.fill);
 }
 
-void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object filesystem, int64_t batch_size,
-                bool drop_last, std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter,
-                Transforms transforms, bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls,
-                std::string format, int num_workers, int prefetch_batches, int64_t memory_budget_bytes, bool in_order,
-                std::optional<int64_t> limit, bool direct_decode) {
+void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table, nb::object stream, bool is_one_shot,
+                nb::object partitions, nb::object filesystem, int64_t batch_size, bool drop_last,
+                std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter, Transforms transforms,
+                bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls, std::string format, int num_workers,
+                int prefetch_batches, int64_t memory_budget_bytes, bool in_order, std::optional<int64_t> limit,
+                bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
+  if (!table.is_none()) options.table = ImportTable(table);
+  if (!stream.is_none()) options.batches = MakeReaderFactory(stream);
+  options.is_one_shot = is_one_shot;
+  if (!partitions.is_none()) options.partitions = Unwrap(ImportRecordBatch(partitions));
   options.filesystem = MakeFileSystem(filesystem);
   options.batch_size = batch_size;
   options.drop_last = drop_last;
@@ -182,10 +188,10 @@ nb::tuple Stats(PyLoader& self) {
 
 void BindLoader(nb::module_& m) {
   nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), "The native loader behind penstock.Loader.")
-      .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
-           "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
-           "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),
-           "direct_decode"_a)
+      .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "table"_a.none(), "stream"_a.none(), "is_one_shot"_a,
+           "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
+           "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
+           "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.")

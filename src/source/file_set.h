@@ -43,4 +43,8 @@ struct FileSet {
 arrow::Result<FileSet> ResolveFiles(const std::vector<std::string>& paths,
                                     std::shared_ptr<arrow::fs::FileSystem> filesystem);
 
+/// Gives each file the values of its row in `partitions`, in place of those of hive folders. Invalid where there are
+/// not as many rows as files.
+arrow::Status SetPartitions(const arrow::RecordBatch& partitions, FileSet* files);
+
 }  // namespace penstock

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "source/file_kind.h"
 #include "source/prune.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
@@ -92,10 +93,10 @@ class ParquetSequence final : public InputSequence {
 
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (next_ == files_->files.size()) return nullptr;
-    ARROW_ASSIGN_OR_RAISE(auto input,
-                          ParquetInput::Open(*files_->filesystem, files_->files[next_], context_, counters_));
+    auto opened = ParquetInput::Open(*files_->filesystem, files_->files[next_], context_, counters_);
+    ARROW_RETURN_NOT_OK(OrMixed(opened.status(), *files_, next_, FileKind::kParquet, counters_));
     ++next_;
-    return input;
+    return opened;
   }
 
  private:
