@@ -171,7 +171,7 @@ class Loader:
         return iterator
 
     def __len__(self) -> int:
-        """Batches of one epoch. TypeError where that is not known ahead (with a filter, of a stream, of text)."""
+        """Batches of one epoch. TypeError where that is not known ahead (a filter, a stream, text)."""
         return self._core.num_batches()
 
     @property
@@ -232,7 +232,8 @@ class Loader:
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Loader], tuple[dict[str, Any]]]:
         if self._is_one_shot:
             raise TypeError(
-                f"cannot pickle a loader over a {type(self._options['source']).__name__}, which can be read once"
+                f"cannot pickle a loader over a {type(self._options['source']).__name__}, "
+                "which can be read once"
             )
         return _rebuild, (self._options,)
 
@@ -250,8 +251,12 @@ def _rebuild(options: dict[str, Any]) -> Loader:
 
 
 def _plain_source(source: object, native: NativeSource) -> object:
-    """What `source` was, as repr() and pickle want it."""
-    if not native.paths or native.partitions is not None or not isinstance(source, (str, os.PathLike, list, tuple)):
+    """Return what `source` was, as repr() and pickle want it."""
+    if (
+        not native.paths
+        or native.partitions is not None
+        or not isinstance(source, (str, os.PathLike, list, tuple))
+    ):
         return source
     return native.paths[0] if isinstance(source, (str, os.PathLike)) else native.paths
 

@@ -85,8 +85,8 @@ def _from_dataset(dataset: Any) -> NativeSource:
 
     if not isinstance(dataset, ds.FileSystemDataset):
         raise TypeError(
-            f"a pyarrow {type(dataset).__name__} is read by its scanner alone, which is not used here; give its "
-            "files, its tables, or dataset.to_batches() (one epoch)"
+            f"a pyarrow {type(dataset).__name__} is read by its scanner alone, which is not used here; "
+            "give its files, its tables, or dataset.to_batches() (one epoch)"
         )
     if not isinstance(dataset.format, (ds.ParquetFileFormat, ds.IpcFileFormat)):
         raise TypeError(
@@ -94,7 +94,9 @@ def _from_dataset(dataset: Any) -> NativeSource:
             "scanner knows; give its files as paths"
         )
     if getattr(dataset, "_scan_options", {}):
-        raise ValueError("this dataset has a filter of its own; give dataset.files, and the filter as `filter`")
+        raise ValueError(
+            "this dataset has a filter of its own; give dataset.files, and the filter as `filter`"
+        )
     fragments = list(dataset.get_fragments())
     keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
     for fragment, key in zip(fragments, keys, strict=True):
@@ -105,7 +107,10 @@ def _from_dataset(dataset: Any) -> NativeSource:
             )
     names = [name for name in dataset.schema.names if any(name in key for key in keys)]
     partitions = pa.record_batch(
-        [pa.array([key.get(name) for key in keys], _plain(dataset.schema.field(name).type)) for name in names],
+        [
+            pa.array([key.get(name) for key in keys], _plain(dataset.schema.field(name).type))
+            for name in names
+        ],
         names=names,
     )
     return NativeSource(
