@@ -42,9 +42,10 @@ int64_t VaryingBytes(const Projection& projection, const arrow::RecordBatch& bat
 
 class BatchPieces final : public PieceReader {
  public:
-  BatchPieces(BatchLoader load, std::string where, std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-              int64_t skip_rows)
-      : pool_(std::move(pool)),
+  BatchPieces(BatchLoader load, std::string where, std::shared_ptr<const void> owner,
+              std::shared_ptr<ReservedPool> pool, int64_t piece_rows, int64_t skip_rows)
+      : owner_(std::move(owner)),
+        pool_(std::move(pool)),
         load_(std::move(load)),
         where_(std::move(where)),
         piece_rows_(piece_rows),
@@ -65,6 +66,7 @@ class BatchPieces final : public PieceReader {
   arrow::Result<Piece> Next() override {
     if (!is_loaded_) ARROW_RETURN_NOT_OK(Load());
     Piece piece;
+    piece.owner = owner_;
     piece.first_row = row_;
     piece.rows_read = std::min(piece_rows_, num_rows_ - row_);
     if (piece.rows_read == 0) return piece;
@@ -110,7 +112,8 @@ class BatchPieces final : public PieceReader {
     return arrow::Status::OK();
   }
 
-  const std::shared_ptr<ReservedPool> pool_;  // Outlives the columns.
+  const std::shared_ptr<const void> owner_;  // These two outlive the columns.
+  const std::shared_ptr<ReservedPool> pool_;
   const BatchLoader load_;
   const std::string where_;
   const int64_t piece_rows_;
@@ -123,7 +126,7 @@ class BatchPieces final : public PieceReader {
   int64_t row_;
 };
 
-class BatchInput final : public Input {
+class BatchInput final : public Input, public std::enable_shared_from_this<BatchInput> {
  public:
   BatchInput(BatchInputParts parts, const InputContext& context)
       : parts_(std::move(parts)), ledger_(context.ledger), has_filter_(context.projection->filter != nullptr) {
@@ -171,8 +174,8 @@ class BatchInput final : public Input {
     const auto load = [batch = parts_.batches[static_cast<size_t>(chunk)]](arrow::MemoryPool*) {
       return arrow::Result<std::shared_ptr<arrow::RecordBatch>>(batch);
     };
-    return OpenBatchPieces(load, Where(chunk), projection, outputs, parts_.partition_values, std::move(pool),
-                           piece_rows, skip_rows);
+    return OpenBatchPieces(load, Where(chunk), shared_from_this(), projection, outputs, parts_.partition_values,
+                           std::move(pool), piece_rows, skip_rows);
   }
   arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection&, int chunk, std::vector<int>,
                                                           std::shared_ptr<ReservedPool>, int64_t) const override {
@@ -190,14 +193,12 @@ class BatchInput final : public Input {
 
 }  // namespace
 
-arrow::Result<std::unique_ptr<PieceReader>> OpenBatchPieces(BatchLoader load, std::string where,
-                                                            const Projection& projection,
-                                                            const std::vector<int>& outputs,
-                                                            const arrow::ScalarVector& partition_values,
-                                                            std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                            int64_t skip_rows) {
-  auto reader =
-      std::make_unique<BatchPieces>(std::move(load), std::move(where), std::move(pool), piece_rows, skip_rows);
+arrow::Result<std::unique_ptr<PieceReader>> OpenBatchPieces(
+    BatchLoader load, std::string where, std::shared_ptr<const void> owner, const Projection& projection,
+    const std::vector<int>& outputs, const arrow::ScalarVector& partition_values, std::shared_ptr<ReservedPool> pool,
+    int64_t piece_rows, int64_t skip_rows) {
+  auto reader = std::make_unique<BatchPieces>(std::move(load), std::move(where), std::move(owner), std::move(pool),
+                                              piece_rows, skip_rows);
   ARROW_RETURN_NOT_OK(reader->Init(projection, outputs, partition_values));
   return reader;
 }
@@ -216,7 +217,7 @@ arrow::Result<std::shared_ptr<const Input>> MakeBatchInput(BatchInputParts parts
     ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *parts.batches.front()->schema(),
                                     text::ToValidUtf8(parts.prefix) + std::to_string(parts.first_number)));
   }
-  return std::make_shared<const BatchInput>(std::move(parts), context);
+  return std::make_shared<BatchInput>(std::move(parts), context);
 }
 
 int64_t BatchBytes(const arrow::RecordBatch& batch) {

@@ -20,12 +20,11 @@ using BatchLoader = std::function<arrow::Result<std::shared_ptr<arrow::RecordBat
 
 /// A PieceReader of slices of one batch, which is loaded and validated in full when the first piece is asked for.
 /// \param where  of the chunk, for messages.
-arrow::Result<std::unique_ptr<PieceReader>> OpenBatchPieces(BatchLoader load, std::string where,
-                                                            const Projection& projection,
-                                                            const std::vector<int>& outputs,
-                                                            const arrow::ScalarVector& partition_values,
-                                                            std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                            int64_t skip_rows);
+/// \param owner  of what the loader reads from, kept as long as the reader and its pieces.
+arrow::Result<std::unique_ptr<PieceReader>> OpenBatchPieces(
+    BatchLoader load, std::string where, std::shared_ptr<const void> owner, const Projection& projection,
+    const std::vector<int>& outputs, const arrow::ScalarVector& partition_values, std::shared_ptr<ReservedPool> pool,
+    int64_t piece_rows, int64_t skip_rows);
 
 /// How all columns of a source that is not Parquet are read.
 ReadPlan PlanThroughArrow(const Projection& projection);

@@ -93,7 +93,7 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> ReadWithDictionaries(const Ip
   return reader->ReadRecordBatch(batch);
 }
 
-class IpcInput final : public Input {
+class IpcInput final : public Input, public std::enable_shared_from_this<IpcInput> {
  public:
   static arrow::Result<std::shared_ptr<const Input>> Open(std::shared_ptr<const IpcFile> file,
                                                           const InputContext& context) {
@@ -152,8 +152,8 @@ class IpcInput final : public Input {
       fields.push_back(file_->schema->GetFieldIndex(name));
     }
     const auto load = [this, chunk, fields](arrow::MemoryPool* batch_pool) { return Load(chunk, fields, batch_pool); };
-    return OpenBatchPieces(load, Where(chunk), projection, outputs, partition_values(), std::move(pool), piece_rows,
-                           skip_rows);
+    return OpenBatchPieces(load, Where(chunk), shared_from_this(), projection, outputs, partition_values(),
+                           std::move(pool), piece_rows, skip_rows);
   }
   arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection&, int chunk, std::vector<int>,
                                                           std::shared_ptr<ReservedPool>, int64_t) const override {

@@ -8,11 +8,22 @@
 namespace penstock {
 namespace {
 
+/// A buffer that keeps its pool.
+class KeptBuffer final : public arrow::Buffer {
+ public:
+  KeptBuffer(std::shared_ptr<arrow::Buffer> kept, std::shared_ptr<const void> keeper)
+      : arrow::Buffer(kept->data(), kept->size()), keeper_(std::move(keeper)), kept_(std::move(kept)) {}
+
+ private:
+  const std::shared_ptr<const void> keeper_;
+  const std::shared_ptr<arrow::Buffer> kept_;
+};
+
 class PooledFile final : public arrow::io::RandomAccessFile {
  public:
   PooledFile(std::shared_ptr<arrow::io::RandomAccessFile> file, int64_t begin, int64_t size_bytes,
-             arrow::MemoryPool* pool)
-      : file_(std::move(file)), begin_(begin), size_bytes_(size_bytes), pool_(pool) {}
+             arrow::MemoryPool* pool, std::shared_ptr<const void> keeper)
+      : keeper_(std::move(keeper)), file_(std::move(file)), begin_(begin), size_bytes_(size_bytes), pool_(pool) {}
 
   arrow::Status Close() override {
     is_closed_ = true;
@@ -38,7 +49,8 @@ class PooledFile final : public arrow::io::RandomAccessFile {
     ARROW_ASSIGN_OR_RAISE(auto buffer, arrow::AllocateResizableBuffer(bytes, pool_));
     ARROW_ASSIGN_OR_RAISE(const int64_t read, ReadAt(position, bytes, buffer->mutable_data()));
     if (read < bytes) ARROW_RETURN_NOT_OK(buffer->Resize(read, /*shrink_to_fit=*/false));
-    return std::shared_ptr<arrow::Buffer>(std::move(buffer));
+    if (keeper_ == nullptr) return std::shared_ptr<arrow::Buffer>(std::move(buffer));
+    return std::make_shared<KeptBuffer>(std::move(buffer), keeper_);
   }
   arrow::Result<int64_t> Read(int64_t nbytes, void* out) override {
     ARROW_ASSIGN_OR_RAISE(const int64_t read, ReadAt(position_, nbytes, out));
@@ -52,6 +64,7 @@ class PooledFile final : public arrow::io::RandomAccessFile {
   }
 
  private:
+  const std::shared_ptr<const void> keeper_;
   const std::shared_ptr<arrow::io::RandomAccessFile> file_;
   const int64_t begin_;
   const int64_t size_bytes_;
@@ -63,8 +76,9 @@ class PooledFile final : public arrow::io::RandomAccessFile {
 }  // namespace
 
 std::shared_ptr<arrow::io::RandomAccessFile> PooledPart(std::shared_ptr<arrow::io::RandomAccessFile> file,
-                                                        int64_t begin, int64_t size_bytes, arrow::MemoryPool* pool) {
-  return std::make_shared<PooledFile>(std::move(file), begin, size_bytes, pool);
+                                                        int64_t begin, int64_t size_bytes, arrow::MemoryPool* pool,
+                                                        std::shared_ptr<const void> keeper) {
+  return std::make_shared<PooledFile>(std::move(file), begin, size_bytes, pool, std::move(keeper));
 }
 
 }  // namespace penstock

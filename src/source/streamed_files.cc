@@ -83,7 +83,7 @@ class StreamedFiles final : public Source {
       : files_(std::move(files)), kind_(kind), counters_(counters) {}
 
   arrow::Status Init() {
-    ARROW_ASSIGN_OR_RAISE(const Reader reader, OpenFile(0, arrow::default_memory_pool()));
+    ARROW_ASSIGN_OR_RAISE(const Reader reader, OpenFile(0, arrow::default_memory_pool(), nullptr));
     own_ = reader->schema()->RemoveMetadata();
     SetSchema(*own_, files_.partition_fields, files_.files.front().path);
     return arrow::Status::OK();
@@ -105,12 +105,14 @@ class StreamedFiles final : public Source {
 
   const FileSet& files() const { return files_; }
   const std::string& path(size_t index) const { return files_.files[index].path; }
-  arrow::Result<Reader> OpenFile(size_t index, arrow::MemoryPool* pool) const {
+  /// \param keeper  of the pool: CSV and JSON are read ahead on threads of Arrow's.
+  arrow::Result<Reader> OpenFile(size_t index, arrow::MemoryPool* pool, std::shared_ptr<const void> keeper) const {
     const FileEntry& entry = files_.files[index];
     const auto opened = [&]() -> arrow::Result<Reader> {
       ARROW_ASSIGN_OR_RAISE(auto file, OpenCounted(*files_.filesystem, entry, counters_));
       ARROW_ASSIGN_OR_RAISE(const int64_t size_bytes, file->GetSize());
-      return OpenReader(kind_, entry.path, PooledPart(std::move(file), 0, size_bytes, pool), own_.get(), pool);
+      auto stream = PooledPart(std::move(file), 0, size_bytes, pool, keeper);
+      return OpenReader(kind_, entry.path, std::move(stream), own_.get(), pool);
     }();
     ARROW_RETURN_NOT_OK(
         OrMixed(text::WithContext(opened.status(), text::Quoted(entry.path)), files_, index, kind_, counters_));
@@ -154,7 +156,7 @@ class StreamedSequence final : public InputSequence {
   arrow::Result<std::shared_ptr<arrow::RecordBatch>> NextOfFile() {
     std::shared_ptr<arrow::RecordBatch> batch;
     if (reader_ == nullptr) {
-      ARROW_ASSIGN_OR_RAISE(reader_, source_->OpenFile(file_, pool_.get()));
+      ARROW_ASSIGN_OR_RAISE(reader_, source_->OpenFile(file_, pool_.get(), pool_));
       for (int64_t i = 0; i < num_given_; ++i) ARROW_RETURN_NOT_OK(reader_->ReadNext(&batch));
     }
     ARROW_RETURN_NOT_OK(reader_->ReadNext(&batch));
