@@ -14,7 +14,7 @@
 
 namespace penstock {
 
-/// Streams batches of equal size from Parquet files, in order, within a memory budget.
+/// Streams batches of equal size from files, tables and streams, in order, within a memory budget.
 ///
 ///   LoaderOptions options;
 ///   options.paths = {"train/"};
@@ -93,11 +93,11 @@ struct FileSummary {
     int64_t compressed_bytes = 0, uncompressed_bytes = 0;
     std::string codecs, encodings;
   };
-  int64_t files = 0, row_groups = 0, rows = 0, size_bytes = 0;
+  int64_t files = 0, row_groups = 0, rows = 0, size_bytes = 0;  ///< rows: -1 where only reading all data would tell.
   int64_t smallest_row_group_rows = 0, largest_row_group_rows = 0, largest_row_group_bytes = 0;
   std::vector<Column> columns;
 };
-/// Reads all footers.
+/// Reads all footers; of text and Arrow streams the beginning of the first file.
 [[nodiscard]] arrow::Result<FileSummary> Summarize(const std::vector<std::string>& paths,
                                                    std::shared_ptr<arrow::fs::FileSystem> filesystem = nullptr);
 

@@ -3,8 +3,10 @@
 #include <arrow/compute/type_fwd.h>
 #include <arrow/filesystem/type_fwd.h>
 #include <arrow/result.h>
+#include <arrow/type_fwd.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -43,12 +45,27 @@ struct RowSample {
 inline constexpr std::string_view kRowIdColumn = "__row_id__";
 inline constexpr std::string_view kFileColumn = "__file__";
 
+/// Gives a reader of the batches of one epoch. Called on the thread that starts the epoch; the reader is then asked by
+/// one worker at a time. Schemas of single batches may differ as those of files may.
+using BatchReaderFactory = std::function<arrow::Result<std::shared_ptr<arrow::RecordBatchReader>>()>;
+
+/// Where rows come from: exactly one of `paths`, `table` and `batches`.
 struct LoaderOptions {
   /// Files, folders (hive partitions become columns), glob patterns or one URI, in this order; a folder's and a
   /// pattern's files sorted by path.
   std::vector<std::string> paths;
   /// Null: the local file system, or what a URI names.
   std::shared_ptr<arrow::fs::FileSystem> filesystem;
+  /// Partition columns of `paths`, one row per path (which must then be files); null: hive folders.
+  std::shared_ptr<arrow::RecordBatch> partitions;
+
+  /// The caller's: read in each epoch, not charged.
+  std::shared_ptr<arrow::Table> table;
+
+  /// Batches that are made one by one. Each is charged from when it is seen until its last row is copied; none is asked
+  /// for while there is no room for one like the last.
+  BatchReaderFactory batches;
+  bool is_one_shot = false;  ///< `batches` can be called once: the loader has one epoch.
 
   int64_t batch_size = 1024;
   bool drop_last = false;

@@ -14,19 +14,24 @@ from penstock._iter_threaded import iter_threaded
 from penstock._loader import Loader
 from penstock._reports import Explanation, Stats
 from penstock._schema import Field, Schema
+from penstock._split import FILE, ROW_ID, Split, split
 from penstock.ops import col
 
 __version__ = _version()
 
 __all__ = [
+    "FILE",
+    "ROW_ID",
     "Explanation",
     "Field",
     "Loader",
     "Schema",
+    "Split",
     "Stats",
     "__version__",
     "col",
     "iter_threaded",
     "ops",
+    "split",
     "testing",
 ]

@@ -194,6 +194,8 @@ def _summary_text(summary: dict[str, Any]) -> str:
         f"up to {size(summary['largest_row_group_bytes'])} decoded",
         "",
     ]
+    if summary["rows"] < 0:  # Text and streams tell only when they are read.
+        lines = [f"{summary['files']} files, {size(summary['size_bytes'])}, rows not known ahead", ""]
     header = ("column", "type", "stored as", "nulls", "on disk", "decoded", "codec", "encodings")
     rows = [
         (

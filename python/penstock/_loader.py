@@ -33,7 +33,8 @@ from penstock._device import check_device
 from penstock._epoch import Epoch, UserCode
 from penstock._reports import Explanation, Stats
 from penstock._schema import Schema
-from penstock._source import Source, to_native_filesystem, to_paths
+from penstock._split import Split
+from penstock._source import NativeSource, Source, to_native_filesystem, to_native_source
 from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
 
 if TYPE_CHECKING:
@@ -56,9 +57,18 @@ class Loader:
 
     Parameters
     ----------
-    source : str, os.PathLike or list of them
+    source : str, os.PathLike or list of them; or data in memory, or a stream
         Files, folders (hive partitions become columns), glob patterns or a URI. They are read in this order,
-        what is in a folder or matches a pattern sorted by path.
+        what is in a folder or matches a pattern sorted by path. Parquet, Arrow IPC, CSV and JSON lines; one
+        kind in one loader.
+
+        A pyarrow.dataset.Dataset of files; a pyarrow Table or RecordBatch, a polars.DataFrame: read again in
+        each epoch, their memory is yours and not counted.
+
+        A RecordBatchReader, anything else with ``__arrow_c_stream__``, or an iterable of tables and record
+        batches. What they give is counted while it is held. Where it is an iterator (or a reader) there is
+        one epoch; an iterable, and what gives a fresh stream each time, is iterated once per epoch. It runs
+        on a worker, one call at a time.
     batch_size : int, default 1024
         Rows per batch, >= 1. Only the last batch of an epoch may have fewer.
     drop_last : bool, default False
@@ -169,9 +179,10 @@ class Loader:
         *,
         _direct_decode: bool = True,
     ) -> None:
-        paths = to_paths(source)
+        part = source if isinstance(source, Split) else None
+        native = to_native_source(source.source if part else source, filesystem)
         self._options: dict[str, Any] = {
-            "source": paths[0] if isinstance(source, (str, os.PathLike)) else paths,
+            "source": part or _plain_source(source, native),
             "batch_size": check_int("batch_size", batch_size, 1, MAX_INT64),
             "drop_last": check_bool("drop_last", drop_last),
             "columns": check_columns(columns),
@@ -202,8 +213,9 @@ class Loader:
             self._options["on_stats_every_s"],
             check_device(device, self._options["format"]),
         )
+        self._is_one_shot = native.is_one_shot
         self._epoch: weakref.ref[Epoch] | None = None
-        self._core = _make_core(paths, self._options, self._user_code)
+        self._core = _make_core(native, self._options, self._user_code)
         self._schema = Schema._of(self._core)
         _live_loaders.add(self._core)
 
@@ -230,7 +242,7 @@ class Loader:
         return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
-        """Batches of one epoch. TypeError where that is not known ahead (with a filter)."""
+        """Batches of one epoch. TypeError where that is not known ahead (a filter, a stream, text)."""
         return self._core.num_batches()
 
     @property
@@ -303,10 +315,15 @@ class Loader:
         }
         source = shown.pop("source")
         shown["num_workers"] = self._core.num_workers
-        words = [repr(source), *(f"{name}={_shown(value)}" for name, value in shown.items())]
+        words = [_shown_source(source), *(f"{name}={_shown(value)}" for name, value in shown.items())]
         return f"Loader({', '.join(words)})"
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Loader], tuple[dict[str, Any]]]:
+        if self._is_one_shot:
+            raise TypeError(
+                f"cannot pickle a loader over a {type(self._options['source']).__name__}, "
+                "which can be read once"
+            )
         return _rebuild, (self._options,)
 
 
@@ -322,14 +339,30 @@ def _rebuild(options: dict[str, Any]) -> Loader:
     return Loader(**options)
 
 
-def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _core.Loader:
+def _plain_source(source: object, native: NativeSource) -> object:
+    """Return what `source` was, as repr() and pickle want it."""
+    if (
+        not native.paths
+        or native.partitions is not None
+        or not isinstance(source, (str, os.PathLike, list, tuple))
+    ):
+        return source
+    return native.paths[0] if isinstance(source, (str, os.PathLike)) else native.paths
+
+
+def _make_core(source: NativeSource, options: dict[str, Any], code: UserCode) -> _core.Loader:
+    part = options["source"] if isinstance(options["source"], Split) else None
     nulls = options["nulls"]
     fill = nulls if isinstance(nulls, dict) else {}
     filter_ = options["filter"]
     prefetch_batches = options["prefetch_batches"]
     return _core.Loader(
-        paths=paths,
-        filesystem=to_native_filesystem(options["filesystem"]),
+        paths=source.paths,
+        table=source.table,
+        stream=source.stream,
+        is_one_shot=source.is_one_shot,
+        partitions=source.partitions,
+        filesystem=to_native_filesystem(source.filesystem),
         batch_size=options["batch_size"],
         drop_last=options["drop_last"],
         columns=options["columns"],
@@ -343,6 +376,7 @@ def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _co
         memory_budget_bytes=budget_bytes(options["memory_budget"]),
         in_order=options["in_order"],
         limit=options["limit"],
+        sample=None if part is None else (part.seed, part.begin, part.end),
         collate_workers=code.num_threads(options["num_workers"]),
         collate_batches=code.num_batches(options["num_workers"]),
         is_consumer_apart=code.is_any,
@@ -353,6 +387,10 @@ def _make_core(paths: list[str], options: dict[str, Any], code: UserCode) -> _co
 def _serialize(expression: pc.Expression) -> bytes:
     # An Expression pickles as the buffer that arrow::compute::Deserialize reads.
     return bytes(expression.__reduce__()[1][0])
+
+
+def _shown_source(source: object) -> str:
+    return repr(source) if isinstance(source, (str, list)) else f"<{type(source).__name__}>"
 
 
 def _shown(value: object) -> str:

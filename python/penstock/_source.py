@@ -2,26 +2,130 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
 import posixpath
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pyarrow import fs
 
-Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | object"
 
 _ACCEPTED = (
-    "source is a path, a folder, a glob pattern or a URI (str or os.PathLike), or a list of them; got {}"
+    "source is a path, a folder, a glob pattern or a URI (str or os.PathLike), or a list of them; a pyarrow "
+    "Table, RecordBatch, RecordBatchReader or Dataset, anything with __arrow_c_stream__, or an iterable of "
+    "tables or record batches; got {}"
 )
 
 
+@dataclasses.dataclass
+class NativeSource:
+    """What the native loader takes for a source: `paths`, `table` or `stream`."""
+
+    paths: list[str] = dataclasses.field(default_factory=list)
+    partitions: pa.RecordBatch | None = None
+    filesystem: object = None
+    table: object = None
+    stream: Callable[[], object] | None = None
+    is_one_shot: bool = False
+
+
+def to_native_source(source: object, filesystem: object) -> NativeSource:
+    """Tell what kind of source this is.
+
+    Raises
+    ------
+    TypeError
+        If it is none of what is accepted.
+    ValueError
+        If it is an empty list, a data set that cannot be read without its scanner, or `filesystem` is given
+        for something that has none.
+    """
+    if isinstance(source, (str, os.PathLike)) or _is_list_of_paths(source):
+        return NativeSource(paths=to_paths(source), filesystem=filesystem)
+    if filesystem is not None:
+        raise ValueError(f"filesystem is for paths, and source is a {type(source).__name__}")
+    dataset = sys.modules.get("pyarrow.dataset")  # Whoever has one has imported it.
+    if dataset is not None and isinstance(source, dataset.Dataset):
+        return _from_dataset(source)
+    if isinstance(source, (pa.Table, pa.RecordBatch)) or _is_data_frame(source):
+        return NativeSource(table=source)
+    if hasattr(source, "__arrow_c_stream__"):
+        is_reader = hasattr(source, "read_next_batch") or hasattr(source, "__next__")
+        return NativeSource(stream=lambda: source, is_one_shot=is_reader)
+    if isinstance(source, (bytes, bytearray, dict)) or not hasattr(source, "__iter__"):
+        raise TypeError(_ACCEPTED.format(type(source).__name__))
+    iterable: Iterable[object] = source
+    return NativeSource(stream=lambda: iter(iterable), is_one_shot=hasattr(source, "__next__"))
+
+
+def _is_list_of_paths(source: object) -> bool:
+    if not isinstance(source, (list, tuple)):
+        return False
+    return not source or any(not _gives_arrow(item) for item in source)
+
+
+def _gives_arrow(item: object) -> bool:
+    return hasattr(item, "__arrow_c_stream__") or hasattr(item, "__arrow_c_array__")
+
+
+def _is_data_frame(source: object) -> bool:
+    """Whether this is a Polars data frame: in memory, and shared without a copy."""
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(source, polars.DataFrame)
+
+
+def _from_dataset(dataset: Any) -> NativeSource:
+    import pyarrow.dataset as ds
+
+    if not isinstance(dataset, ds.FileSystemDataset):
+        raise TypeError(
+            f"a pyarrow {type(dataset).__name__} is read by its scanner alone, which is not used here; "
+            "give its files, its tables, or dataset.to_batches() (one epoch)"
+        )
+    if not isinstance(dataset.format, (ds.ParquetFileFormat, ds.IpcFileFormat)):
+        raise TypeError(
+            f"a pyarrow dataset of {dataset.format.default_extname} files may have options that only its "
+            "scanner knows; give its files as paths"
+        )
+    if getattr(dataset, "_scan_options", {}):
+        raise ValueError(
+            "this dataset has a filter of its own; give dataset.files, and the filter as `filter`"
+        )
+    fragments = list(dataset.get_fragments())
+    keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
+    for fragment, key in zip(fragments, keys, strict=True):
+        if not key and not fragment.partition_expression.equals(ds.scalar(True)):
+            raise ValueError(
+                f"{fragment.path!r}: the partition expression {fragment.partition_expression} is not of the "
+                "form column == value; give the files as paths"
+            )
+    names = [name for name in dataset.schema.names if any(name in key for key in keys)]
+    partitions = pa.record_batch(
+        [
+            pa.array([key.get(name) for key in keys], _plain(dataset.schema.field(name).type))
+            for name in names
+        ],
+        names=names,
+    )
+    return NativeSource(
+        paths=[fragment.path for fragment in fragments],
+        partitions=partitions if names else None,
+        filesystem=dataset.filesystem,
+    )
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def to_paths(source: object) -> list[str]:
-    """Return `source` as a list of str.
+    """Return paths as a list of str.
 
     Raises
     ------

@@ -29,6 +29,11 @@ struct Capsule<ArrowArray> {
   static constexpr const char* kName = "arrow_array";
 };
 
+template <>
+struct Capsule<ArrowArrayStream> {
+  static constexpr const char* kName = "arrow_array_stream";
+};
+
 template <typename CStruct>
 void DestroyCapsule(PyObject* capsule) {
   auto* c_struct = static_cast<CStruct*>(PyCapsule_GetPointer(capsule, Capsule<CStruct>::kName));
@@ -83,6 +88,17 @@ std::shared_ptr<arrow::Array> ImportArray(nb::handle array) {
   nb::object capsules = array.attr("__arrow_c_array__")();
   auto* c_schema = FromCapsule<ArrowSchema>(capsules[0]);
   return Unwrap(arrow::ImportArray(FromCapsule<ArrowArray>(capsules[1]), c_schema));
+}
+
+arrow::Result<std::shared_ptr<arrow::RecordBatch>> ImportRecordBatch(nb::handle batch) {
+  nb::object capsules = batch.attr("__arrow_c_array__")();
+  auto* c_schema = FromCapsule<ArrowSchema>(capsules[0]);
+  return arrow::ImportRecordBatch(FromCapsule<ArrowArray>(capsules[1]), c_schema);
+}
+
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> ImportStream(nb::handle stream) {
+  nb::object capsule = stream.attr("__arrow_c_stream__")();
+  return arrow::ImportRecordBatchReader(FromCapsule<ArrowArrayStream>(capsule));
 }
 
 nb::object ExportArray(std::shared_ptr<arrow::Array> array) {

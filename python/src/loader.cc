@@ -25,6 +25,7 @@
 #include "file_system.h"
 #include "gil.h"
 #include "py_loader.h"
+#include "py_source.h"
 #include "python_op.h"
 #include "reports.h"
 
@@ -123,14 +124,19 @@ void SetChoices(Choices choices, LoaderOptions* options) {
   options->nulls.fill = std::move(choices.fill);
 }
 
-void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object filesystem, int64_t batch_size,
-                bool drop_last, std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter,
-                Transforms transforms, bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls,
-                std::string format, int num_workers, int prefetch_batches, int64_t memory_budget_bytes, bool in_order,
-                std::optional<int64_t> limit, int collate_workers, int collate_batches, bool is_consumer_apart,
-                bool direct_decode) {
+void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table, nb::object stream, bool is_one_shot,
+                nb::object partitions, nb::object filesystem, int64_t batch_size, bool drop_last,
+                std::optional<std::vector<std::string>> columns, std::optional<nb::bytes> filter, Transforms transforms,
+                bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls, std::string format, int num_workers,
+                int prefetch_batches, int64_t memory_budget_bytes, bool in_order, std::optional<int64_t> limit,
+                std::optional<std::tuple<int64_t, double, double>> sample, int collate_workers, int collate_batches,
+                bool is_consumer_apart, bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
+  if (!table.is_none()) options.table = ImportTable(table);
+  if (!stream.is_none()) options.batches = MakeReaderFactory(stream);
+  options.is_one_shot = is_one_shot;
+  if (!partitions.is_none()) options.partitions = Unwrap(ImportRecordBatch(partitions));
   options.filesystem = MakeFileSystem(filesystem);
   options.batch_size = batch_size;
   options.drop_last = drop_last;
@@ -142,6 +148,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object files
   options.memory_budget_bytes = memory_budget_bytes;
   options.in_order = in_order;
   options.limit = limit;
+  if (sample) options.sample = {std::get<0>(*sample), std::get<1>(*sample), std::get<2>(*sample)};
   options.collate_workers = collate_workers;
   options.collate_batches = collate_batches;
   options.is_consumer_apart = is_consumer_apart;
@@ -233,10 +240,11 @@ void BindLoader(nb::module_& m) {
       .def("release", &Charge::Release, "Give the bytes back. Idempotent.");
   nb::class_<PyLoader>(m, "Loader", nb::is_weak_referenceable(), nb::type_slots(kLoaderSlots),
                        "The native loader behind penstock.Loader.")
-      .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "filesystem"_a.none(), "batch_size"_a, "drop_last"_a,
-           "columns"_a.none(), "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a,
-           "num_workers"_a, "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(),
-           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "direct_decode"_a)
+      .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "table"_a.none(), "stream"_a.none(), "is_one_shot"_a,
+           "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
+           "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
+           "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(), "collate_workers"_a, "collate_batches"_a,
+           "is_consumer_apart"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.")

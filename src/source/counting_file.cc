@@ -1,6 +1,7 @@
 #include "source/counting_file.h"
 
 #include <arrow/buffer.h>
+#include <arrow/filesystem/filesystem.h>
 #include <arrow/io/file.h>
 #include <arrow/util/future.h>
 #include <sys/stat.h>
@@ -110,6 +111,18 @@ int64_t IoCounters::ThreadBusyNs() { return thread_busy_ns; }
 std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::io::RandomAccessFile> file,
                                                         const FileEntry& entry, IoCounters* counters) {
   return std::make_shared<CountingFile>(std::move(file), entry, counters);
+}
+
+arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenCounted(arrow::fs::FileSystem& fs,
+                                                                        const FileEntry& entry, IoCounters* counters) {
+  ARROW_ASSIGN_OR_RAISE(arrow::fs::FileInfo info, fs.GetFileInfo(entry.path));
+  if (info.type() == arrow::fs::FileType::NotFound) {
+    return arrow::Status::IOError("no such file; it was there when the files were listed, or the path is wrong");
+  }
+  if (!info.IsFile()) return arrow::Status::IOError("is not a file");
+  ARROW_RETURN_NOT_OK(CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count()));
+  ARROW_ASSIGN_OR_RAISE(auto file, fs.OpenInputFile(info));
+  return CountReads(std::move(file), entry, counters);
 }
 
 }  // namespace penstock

@@ -21,4 +21,8 @@ arrow::Status CheckUnchanged(const FileEntry& entry, int64_t size_bytes, int64_t
 std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::io::RandomAccessFile> file,
                                                         const FileEntry& entry, IoCounters* counters);
 
+/// Opens what `entry` names, as CountReads() has it. IOError where it is missing, no file, or has changed.
+arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenCounted(arrow::fs::FileSystem& fs,
+                                                                        const FileEntry& entry, IoCounters* counters);
+
 }  // namespace penstock

@@ -2,6 +2,7 @@
 
 #include <arrow/filesystem/filesystem.h>
 #include <arrow/filesystem/localfs.h>
+#include <arrow/record_batch.h>
 #include <arrow/scalar.h>
 #include <arrow/type.h>
 #include <arrow/util/io_util.h>
@@ -10,11 +11,11 @@
 #include <cctype>
 #include <cerrno>
 #include <cstddef>
-#include <functional>
 #include <string_view>
 #include <unordered_set>
 #include <utility>
 
+#include "source/file_kind.h"
 #include "source/glob.h"
 #include "source/hive.h"
 #include "source/text.h"
@@ -35,10 +36,23 @@ bool IsUri(std::string_view path) {
   return path.substr(colon).starts_with("://") || path.starts_with("file:/");
 }
 
-bool HasDataExtension(const std::string& path) {
-  std::string tail = path.substr(path.size() - std::min<size_t>(path.size(), 8));
-  for (char& c : tail) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return tail.ends_with(".parquet") || tail.ends_with(".parq") || tail.ends_with(".pq");
+/// 0 for what is Parquet by its name, 1 for Arrow, 2 for text, 3 for all others: in a folder the first kind that there
+/// is counts, the others are what lies beside it.
+int RankOfName(const std::string& path) {
+  switch (KindOfName(path).value_or(FileKind::kUnknown)) {
+    case FileKind::kParquet:
+      return 0;
+    case FileKind::kIpcFile:
+    case FileKind::kIpcStream:
+      return 1;
+    case FileKind::kCsv:
+    case FileKind::kTsv:
+    case FileKind::kJson:
+      return 2;
+    case FileKind::kUnknown:
+      break;
+  }
+  return 3;
 }
 
 std::string WithoutTrailingSlashes(std::string path) {
@@ -146,8 +160,9 @@ class Resolver {
       const size_t front = info.path().starts_with(folder) ? folder.size() : 0;
       return !info.IsFile() || HasHiddenPart(std::string_view(info.path()).substr(front));
     });
-    const auto is_data = [](const FileInfo& info) { return HasDataExtension(info.path()); };
-    if (std::any_of(infos.begin(), infos.end(), is_data)) std::erase_if(infos, std::not_fn(is_data));
+    int best = RankOfName("");
+    for (const FileInfo& info : infos) best = std::min(best, RankOfName(info.path()));
+    std::erase_if(infos, [best](const FileInfo& info) { return RankOfName(info.path()) != best; });
     std::sort(infos.begin(), infos.end(), FileInfo::ByPath{});
     for (const FileInfo& info : infos) AddFile(info, base_length);
     return arrow::Status::OK();
@@ -188,6 +203,12 @@ int64_t HeapBytes(const std::string& text) {
 
 }  // namespace
 
+std::vector<std::string> FileSet::Paths() const {
+  std::vector<std::string> paths;
+  for (const FileEntry& entry : files) paths.push_back(entry.path);
+  return paths;
+}
+
 int64_t FileSet::MemoryBytes() const {
   constexpr int64_t kBlock = 24;         // What malloc adds to a small block, rounding included.
   constexpr int64_t kScalarBytes = 160;  // A scalar with its control block and a short string's buffer.
@@ -208,6 +229,22 @@ arrow::Result<FileSet> ResolveFiles(const std::vector<std::string>& paths, std::
   Resolver resolver(std::move(filesystem));
   for (const std::string& path : paths) ARROW_RETURN_NOT_OK(resolver.Add(path));
   return resolver.Finish();
+}
+
+arrow::Status SetPartitions(const arrow::RecordBatch& partitions, FileSet* files) {
+  if (partitions.num_rows() != static_cast<int64_t>(files->files.size())) {
+    return arrow::Status::Invalid("partitions for ", partitions.num_rows(), " files, but there are ",
+                                  files->files.size());
+  }
+  files->partition_fields = partitions.schema()->fields();
+  for (size_t i = 0; i < files->files.size(); ++i) {
+    arrow::ScalarVector values;
+    for (const auto& column : partitions.columns()) {
+      ARROW_ASSIGN_OR_RAISE(values.emplace_back(), column->GetScalar(static_cast<int64_t>(i)));
+    }
+    files->files[i].partition_values = std::move(values);
+  }
+  return arrow::Status::OK();
 }
 
 }  // namespace penstock

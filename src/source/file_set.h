@@ -28,6 +28,7 @@ struct FileSet {
   std::vector<std::shared_ptr<arrow::Field>>
       partition_fields;  ///< int32, or int64 where int32 is too narrow, or string.
 
+  std::vector<std::string> Paths() const;
   /// Estimate of the heap memory that this object holds, in bytes.
   int64_t MemoryBytes() const;
 };
@@ -42,5 +43,9 @@ struct FileSet {
 /// data file, or `paths` is empty. Blocking: lists folders; call without the GIL. Threads: any.
 arrow::Result<FileSet> ResolveFiles(const std::vector<std::string>& paths,
                                     std::shared_ptr<arrow::fs::FileSystem> filesystem);
+
+/// Gives each file the values of its row in `partitions`, in place of those of hive folders. Invalid where there are
+/// not as many rows as files.
+arrow::Status SetPartitions(const arrow::RecordBatch& partitions, FileSet* files);
 
 }  // namespace penstock

@@ -42,7 +42,7 @@ class Input {
   /// One per partition field of the data set, in its type.
   virtual const arrow::ScalarVector& partition_values() const = 0;
   /// Its file's position in the source; 0 where there are no files.
-  int64_t file() const { return file_; }
+  int64_t file() const { return file_index_; }
   /// Rows of its file (or of the stream) that come before it.
   int64_t begin_row() const { return begin_row_; }
   /// Charged as metadata, in bytes.
@@ -80,7 +80,7 @@ class Input {
 
  protected:
   ReadPlan read_plan_;  ///< Constant once it is open, as what follows.
-  int64_t file_ = 0;
+  int64_t file_index_ = 0;
   int64_t begin_row_ = 0;
 };
 

@@ -1,7 +1,7 @@
 #include "source/parquet_file.h"
 
 #include <arrow/buffer.h>
-#include <arrow/filesystem/filesystem.h>
+#include <arrow/io/interfaces.h>
 #include <arrow/type.h>
 #include <parquet/arrow/schema.h>
 #include <parquet/exception.h>
@@ -32,20 +32,6 @@ constexpr std::string_view kMagic = "PAR1";
 constexpr std::string_view kEncryptedMagic = "PARE";
 
 std::string BytesText(int64_t bytes) { return std::to_string(bytes) + " bytes"; }
-
-/// Opens what `entry` names and sets `*size_bytes`.
-arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenUnchanged(arrow::fs::FileSystem& fs,
-                                                                          const FileEntry& entry, int64_t* size_bytes) {
-  ARROW_ASSIGN_OR_RAISE(arrow::fs::FileInfo info, fs.GetFileInfo(entry.path));
-  if (info.type() == arrow::fs::FileType::NotFound) {
-    return arrow::Status::IOError("no such file; it was there when the files were listed, or the path is wrong");
-  }
-  if (!info.IsFile()) return arrow::Status::IOError("is not a file");
-  ARROW_RETURN_NOT_OK(CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count()));
-  ARROW_ASSIGN_OR_RAISE(auto file, fs.OpenInputFile(info));
-  ARROW_ASSIGN_OR_RAISE(*size_bytes, file->GetSize());
-  return file;
-}
 
 /// Why a file whose last four bytes are not Parquet's cannot be read.
 arrow::Status BadMagic(arrow::io::RandomAccessFile& file, std::string_view tail_magic) {
@@ -161,9 +147,8 @@ arrow::Status ParseFooter(const arrow::Buffer& footer, int64_t size_bytes, Parqu
 }
 
 arrow::Status OpenInto(arrow::fs::FileSystem& fs, IoCounters* counters, ParquetFile* out) {
-  int64_t size_bytes = 0;
-  ARROW_ASSIGN_OR_RAISE(auto file, OpenUnchanged(fs, out->entry, &size_bytes));
-  out->file = CountReads(std::move(file), out->entry, counters);
+  ARROW_ASSIGN_OR_RAISE(out->file, OpenCounted(fs, out->entry, counters));
+  ARROW_ASSIGN_OR_RAISE(const int64_t size_bytes, out->file->GetSize());
   ARROW_ASSIGN_OR_RAISE(auto footer, ReadFooter(*out->file, size_bytes));
   const arrow::Status parsed = CatchParquet([&] { return ParseFooter(*footer, size_bytes, out); });
   if (parsed.ok() || parsed.IsInvalid() || parsed.IsOutOfMemory()) return parsed;

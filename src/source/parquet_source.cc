@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "source/file_kind.h"
 #include "source/prune.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
@@ -29,7 +30,7 @@ class ParquetInput final : public Input {
     }
     auto input = std::make_shared<ParquetInput>(std::move(file), context.ledger, bytes);
     ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->parquet_->schema, text::Quoted(entry.path)));
-    input->file_ = static_cast<int64_t>(index);
+    input->file_index_ = static_cast<int64_t>(index);
     input->read_plan_ = MakeReadPlan(*context.projection, *input->parquet_, context.use_direct_decode);
     return input;
   }
@@ -74,7 +75,7 @@ class ParquetInput final : public Input {
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
                                                          int64_t piece_rows, int64_t skip_rows) const override {
-    const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file_, begin_row_, chunk) : 0;
+    const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file(), begin_row(), chunk) : 0;
     return OpenRowGroupPieces(parquet_, chunk, projection, std::move(outputs), std::move(pool), piece_rows, skip_rows,
                               sample_key);
   }
@@ -97,9 +98,10 @@ class ParquetSequence final : public InputSequence {
 
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (next_ == files_->files.size()) return nullptr;
-    ARROW_ASSIGN_OR_RAISE(auto input, ParquetInput::Open(*files_, next_, context_, counters_));
+    auto opened = ParquetInput::Open(*files_, next_, context_, counters_);
+    ARROW_RETURN_NOT_OK(OrMixed(opened.status(), *files_, next_, FileKind::kParquet, counters_));
     ++next_;
-    return input;
+    return opened;
   }
 
  private:
@@ -124,11 +126,7 @@ class ParquetSource final : public Source {
   bool is_counted() const override { return true; }
   int64_t known_rows() const override { return known_rows_; }
   int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
-  std::vector<std::string> file_names() const override {
-    std::vector<std::string> names;
-    for (const FileEntry& entry : files_.files) names.push_back(entry.path);
-    return names;
-  }
+  std::vector<std::string> file_names() const override { return files_.Paths(); }
   std::string_view chunk_name() const override { return "row group"; }
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 

@@ -21,6 +21,7 @@ class PieceReader {
     int64_t rows_read = 0;  ///< Before the filter.
     /// With a filter: for each row in `rows`, its position in the chunk (for messages); null without.
     std::shared_ptr<arrow::Array> row_numbers;
+    std::shared_ptr<const void> owner;  ///< Of the memory behind `rows` that is not from the pool; goes after them.
   };
 
   virtual ~PieceReader() = default;

@@ -5,6 +5,9 @@
 #include <set>
 #include <utility>
 
+#include "source/batch_input.h"
+#include "source/file_kind.h"
+#include "source/file_sources.h"
 #include "source/parquet_source.h"
 
 namespace penstock {
@@ -23,7 +26,29 @@ void Source::SetSchema(const arrow::Schema& own, const arrow::FieldVector& parti
 }
 
 arrow::Result<std::unique_ptr<Source>> MakeSource(const LoaderOptions& options, IoCounters* counters) {
+  const int given = (options.table != nullptr) + (options.batches != nullptr) + !options.paths.empty();
+  if (given > 1) return arrow::Status::Invalid("give one of `paths`, `table` and `batches`");
+  if (options.table != nullptr) return MakeTableSource(options.table);
+  if (options.batches != nullptr) return MakeStreamSource(options.batches, options.is_one_shot);
   ARROW_ASSIGN_OR_RAISE(FileSet files, ResolveFiles(options.paths, options.filesystem));
+  if (options.partitions != nullptr) ARROW_RETURN_NOT_OK(SetPartitions(*options.partitions, &files));
+  if (KindOfName(files.files.front().path) == FileKind::kParquet) {
+    auto parquet = MakeParquetSource(files, counters);
+    if (!parquet.status().IsInvalid()) return parquet;  // What is no Parquet may still be something else.
+  }
+  ARROW_ASSIGN_OR_RAISE(const FileKind kind, KindOf(*files.filesystem, files.files.front(), counters));
+  switch (kind) {
+    case FileKind::kIpcFile:
+      return MakeIpcSource(std::move(files), counters);
+    case FileKind::kIpcStream:
+    case FileKind::kCsv:
+    case FileKind::kTsv:
+    case FileKind::kJson:
+      return MakeStreamedFilesSource(std::move(files), kind, counters);
+    case FileKind::kParquet:
+    case FileKind::kUnknown:  // The error says what it is not.
+      break;
+  }
   return MakeParquetSource(std::move(files), counters);
 }
 

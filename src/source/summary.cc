@@ -6,14 +6,18 @@
 #include <parquet/types.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "penstock/loader.h"
+#include "source/file_kind.h"
 #include "source/file_set.h"
 #include "source/parquet_file.h"
+#include "source/source.h"
 #include "source/text.h"
 
 namespace penstock {
@@ -112,12 +116,59 @@ class Summary {
   std::map<std::string, size_t> places_;  // Of columns in result_, by name.
 };
 
+bool IsParquetOrUnknown(FileKind kind) { return kind == FileKind::kParquet || kind == FileKind::kUnknown; }
+
+/// What is known without reading the data of files that are not Parquet.
+arrow::Result<FileSummary> SummarizeSource(Source& source, const FileSet& files) {
+  FileSummary sum;
+  sum.files = source.num_files();
+  for (const FileEntry& entry : files.files) sum.size_bytes += std::max<int64_t>(0, entry.size_bytes);
+  for (int i = 0; i < source.schema()->num_fields(); ++i) {
+    const arrow::Field& field = *source.schema()->field(i);
+    FileSummary::Column column;
+    column.name = field.name();
+    column.type = field.type()->ToString();
+    column.is_nullable = field.nullable();
+    if (i >= source.schema()->num_fields() - source.num_partitions()) column.physical_type = "partition";
+    sum.columns.push_back(std::move(column));
+  }
+  if (!source.is_counted()) {
+    sum.rows = -1;
+    return sum;
+  }
+  Projection nothing;
+  nothing.dataset_schema = source.schema();
+  const auto unlimited = std::make_shared<Ledger>(std::numeric_limits<int64_t>::max());
+  ARROW_ASSIGN_OR_RAISE(const auto inputs, source.Open({&nothing, unlimited}));
+  while (true) {
+    ARROW_ASSIGN_OR_RAISE(const auto input, inputs->Next());
+    if (input == nullptr) return sum;
+    for (int chunk = 0; chunk < input->num_chunks(); ++chunk) {
+      const int64_t rows = input->rows(chunk);
+      sum.smallest_row_group_rows = sum.row_groups == 0 ? rows : std::min(sum.smallest_row_group_rows, rows);
+      sum.largest_row_group_rows = std::max(sum.largest_row_group_rows, rows);
+      sum.rows += rows;
+      ++sum.row_groups;
+    }
+  }
+}
+
 }  // namespace
 
 arrow::Result<FileSummary> Summarize(const std::vector<std::string>& paths,
                                      std::shared_ptr<arrow::fs::FileSystem> filesystem) {
-  ARROW_ASSIGN_OR_RAISE(const FileSet files, ResolveFiles(paths, std::move(filesystem)));
+  ARROW_ASSIGN_OR_RAISE(const FileSet files, ResolveFiles(paths, filesystem));
   IoCounters counters;
+  if (KindOfName(files.files.front().path) != FileKind::kParquet) {
+    ARROW_ASSIGN_OR_RAISE(const FileKind kind, KindOf(*files.filesystem, files.files.front(), &counters));
+    if (!IsParquetOrUnknown(kind)) {
+      LoaderOptions options;
+      options.paths = paths;
+      options.filesystem = std::move(filesystem);
+      ARROW_ASSIGN_OR_RAISE(const auto source, MakeSource(options, &counters));
+      return SummarizeSource(*source, files);
+    }
+  }
   Summary summary;
   for (const FileEntry& entry : files.files) {
     ARROW_ASSIGN_OR_RAISE(auto file, OpenParquet(*files.filesystem, entry, &counters));

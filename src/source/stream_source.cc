@@ -1,0 +1,102 @@
+#include <arrow/array/array_base.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+#include <arrow/util/byte_size.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "source/batch_input.h"
+#include "source/text.h"
+
+namespace penstock {
+namespace {
+
+class StreamSequence final : public InputSequence {
+ public:
+  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, InputContext context)
+      : reader_(std::move(reader)), context_(std::move(context)) {}
+
+  // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
+  arrow::Result<std::shared_ptr<const Input>> Next() override {
+    if (is_at_end_) return nullptr;
+    std::shared_ptr<arrow::RecordBatch> batch;
+    const arrow::Status read = reader_->ReadNext(&batch);
+    is_at_end_ = !read.ok() || batch == nullptr;
+    if (!read.ok()) return text::WithContext(read, "reading " + (kPrefix + std::to_string(next_number_)));
+    if (batch == nullptr) return nullptr;
+    BatchInputParts parts;
+    parts.pulled_bytes = std::max<int64_t>(1, BatchBytes(*batch));
+    last_bytes_ = parts.pulled_bytes;
+    parts.batches = {std::move(batch)};
+    parts.prefix = kPrefix;
+    parts.first_number = next_number_++;
+    parts.begin_row = next_row_;
+    next_row_ += parts.batches.front()->num_rows();
+    return MakeBatchInput(std::move(parts), context_);
+  }
+
+  int64_t next_pulled_bytes() const override { return is_at_end_ ? 0 : last_bytes_; }
+
+ private:
+  inline static const std::string kPrefix = "the stream, record batch ";
+  const std::shared_ptr<arrow::RecordBatchReader> reader_;
+  const InputContext context_;
+  int64_t next_number_ = 0;
+  int64_t next_row_ = 0;
+  int64_t last_bytes_ = 0;
+  bool is_at_end_ = false;
+};
+
+class StreamSource final : public Source {
+ public:
+  StreamSource(BatchReaderFactory open, bool once) : open_(std::move(open)), is_one_shot_(once) {}
+
+  arrow::Status Init() {
+    ARROW_ASSIGN_OR_RAISE(first_, open_());
+    SetSchema(*first_->schema(), {}, "the stream");
+    return arrow::Status::OK();
+  }
+
+  bool is_counted() const override { return false; }
+  bool is_one_shot() const override { return is_one_shot_; }
+  int64_t known_rows() const override { return -1; }
+  int64_t num_files() const override { return 0; }
+  std::string_view chunk_name() const override { return "record batch"; }
+  int64_t MemoryBytes() const override { return 0; }
+
+  arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
+    auto reader = std::move(first_);
+    if (reader == nullptr && is_one_shot_) {
+      return arrow::Status::Invalid(
+          "this source can be read once; for more epochs give a table, files, or an iterable that can be iterated "
+          "again (not an iterator)");
+    }
+    if (reader == nullptr) {
+      ARROW_ASSIGN_OR_RAISE(reader, open_());
+    }
+    return std::make_unique<StreamSequence>(std::move(reader), context);
+  }
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool*) override {
+    if (fields.empty()) return Vocabularies{};
+    return arrow::Status::TypeError("column ", text::Quoted(fields.front()->name()),
+                                    ": dictionary codes of a stream cannot be known ahead; use ps.ops.lookup, "
+                                    "ps.ops.hash_bucket or ps.ops.cast, or "
+                                    "give a table or files");
+  }
+
+ private:
+  const BatchReaderFactory open_;
+  const bool is_one_shot_;
+  std::shared_ptr<arrow::RecordBatchReader> first_;  // Opened for its schema; of the first epoch.
+};
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<Source>> MakeStreamSource(BatchReaderFactory open, bool once) {
+  auto source = std::make_unique<StreamSource>(std::move(open), once);
+  ARROW_RETURN_NOT_OK(source->Init());
+  return source;
+}
+
+}  // namespace penstock

@@ -1,0 +1,201 @@
+#include <arrow/array/array_base.h>
+#include <arrow/csv/options.h>
+#include <arrow/csv/reader.h>
+#include <arrow/io/compressed.h>
+#include <arrow/io/interfaces.h>
+#include <arrow/ipc/reader.h>
+#include <arrow/json/options.h>
+#include <arrow/json/reader.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+#include <arrow/util/compression.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "source/batch_input.h"
+#include "source/counting_file.h"
+#include "source/file_sources.h"
+#include "source/pooled_file.h"
+#include "source/text.h"
+
+namespace penstock {
+namespace {
+
+using Reader = std::shared_ptr<arrow::RecordBatchReader>;
+
+// Text that is parsed at once.
+constexpr int32_t kBlockBytes = 1 << 20;
+// What a block of text takes on the way: itself, its parsed form, its arrays, and the next block read ahead.
+constexpr int64_t kParseBytes = 8 * int64_t{kBlockBytes};
+
+arrow::Result<std::shared_ptr<arrow::io::InputStream>> Unpacked(const std::string& path,
+                                                                std::shared_ptr<arrow::io::InputStream> stream,
+                                                                arrow::MemoryPool* pool) {
+  const size_t dot = path.rfind('.');
+  const std::string suffix = dot == std::string::npos ? "" : path.substr(dot + 1);
+  auto type = arrow::Compression::UNCOMPRESSED;
+  if (suffix == "gz") type = arrow::Compression::GZIP;
+  if (suffix == "bz2") type = arrow::Compression::BZ2;
+  if (suffix == "zst") type = arrow::Compression::ZSTD;
+  if (suffix == "lz4") type = arrow::Compression::LZ4_FRAME;
+  if (suffix == "br") type = arrow::Compression::BROTLI;
+  if (type == arrow::Compression::UNCOMPRESSED) return stream;
+  ARROW_ASSIGN_OR_RAISE(auto codec, arrow::util::Codec::Create(type));
+  // The stream shares nothing with its codec once it is made, but for its decompressor.
+  return arrow::io::CompressedInputStream::Make(codec.get(), std::move(stream), pool);
+}
+
+/// A reader of one file's batches; `expected` (null for the first look) has the types that columns must have.
+arrow::Result<Reader> OpenReader(FileKind kind, const std::string& path, std::shared_ptr<arrow::io::InputStream> stream,
+                                 const arrow::Schema* expected, arrow::MemoryPool* pool) {
+  const arrow::io::IOContext context(pool);
+  if (kind == FileKind::kIpcStream) {
+    arrow::ipc::IpcReadOptions options;
+    options.memory_pool = pool;
+    options.use_threads = false;
+    return arrow::ipc::RecordBatchStreamReader::Open(stream, options);
+  }
+  ARROW_ASSIGN_OR_RAISE(stream, Unpacked(path, std::move(stream), pool));
+  if (kind == FileKind::kJson) {
+    auto read = arrow::json::ReadOptions::Defaults();
+    read.use_threads = false;
+    read.block_size = kBlockBytes;
+    auto parse = arrow::json::ParseOptions::Defaults();
+    if (expected != nullptr) parse.explicit_schema = arrow::schema(expected->fields());
+    return arrow::json::StreamingReader::Make(std::move(stream), read, parse, context);
+  }
+  auto read = arrow::csv::ReadOptions::Defaults();
+  read.use_threads = false;
+  read.block_size = kBlockBytes;
+  auto parse = arrow::csv::ParseOptions::Defaults();
+  if (kind == FileKind::kTsv) parse.delimiter = '\t';
+  auto convert = arrow::csv::ConvertOptions::Defaults();
+  if (expected != nullptr) {
+    for (const auto& field : expected->fields()) convert.column_types[field->name()] = field->type();
+  }
+  return arrow::csv::StreamingReader::Make(context, std::move(stream), read, parse, convert);
+}
+
+class StreamedFiles final : public Source {
+ public:
+  StreamedFiles(FileSet files, FileKind kind, IoCounters* counters)
+      : files_(std::move(files)), kind_(kind), counters_(counters) {}
+
+  arrow::Status Init() {
+    ARROW_ASSIGN_OR_RAISE(const Reader reader, OpenFile(0, arrow::default_memory_pool(), nullptr));
+    own_ = reader->schema()->RemoveMetadata();
+    SetSchema(*own_, files_.partition_fields, files_.files.front().path);
+    return arrow::Status::OK();
+  }
+
+  bool is_counted() const override { return false; }
+  int64_t known_rows() const override { return -1; }
+  int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
+  std::vector<std::string> file_names() const override { return files_.Paths(); }
+  std::string_view chunk_name() const override { return "record batch"; }
+  int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
+  arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override;
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool*) override {
+    if (fields.empty()) return Vocabularies{};
+    return arrow::Status::TypeError(
+        "column ", text::Quoted(fields.front()->name()),
+        ": dictionary codes of an Arrow stream cannot be known ahead; "
+        "use ps.ops.lookup, ps.ops.hash_bucket or ps.ops.cast, or write Arrow IPC files (which have a footer)");
+  }
+
+  const FileSet& files() const { return files_; }
+  const std::string& path(size_t index) const { return files_.files[index].path; }
+  /// \param keeper  of the pool: CSV and JSON are read ahead on threads of Arrow's.
+  arrow::Result<Reader> OpenFile(size_t index, arrow::MemoryPool* pool, std::shared_ptr<const void> keeper) const {
+    const FileEntry& entry = files_.files[index];
+    const auto opened = [&]() -> arrow::Result<Reader> {
+      ARROW_ASSIGN_OR_RAISE(auto file, OpenCounted(*files_.filesystem, entry, counters_));
+      ARROW_ASSIGN_OR_RAISE(const int64_t size_bytes, file->GetSize());
+      auto stream = PooledPart(std::move(file), 0, size_bytes, pool, keeper);
+      return OpenReader(kind_, entry.path, std::move(stream), own_.get(), pool);
+    }();
+    ARROW_RETURN_NOT_OK(
+        OrMixed(text::WithContext(opened.status(), text::Quoted(entry.path)), files_, index, kind_, counters_));
+    return opened;
+  }
+
+ private:
+  const FileSet files_;
+  const FileKind kind_;
+  IoCounters* const counters_;
+  std::shared_ptr<arrow::Schema> own_;  // Of the first file; null until it is known.
+};
+
+/// The batches of all files, one after the other. Where the budget refuses memory the file is opened again, and read on
+/// from where it stood when it is asked for the next time.
+class StreamedSequence final : public InputSequence {
+ public:
+  StreamedSequence(const StreamedFiles* source, InputContext context)
+      : source_(source),
+        context_(std::move(context)),
+        pool_(ReservedPool::TryMake(context_.ledger, 0, Account::kDecode)) {}
+
+  arrow::Result<std::shared_ptr<const Input>> Next() override {
+    while (file_ < source_->files().files.size()) {
+      auto batch = NextOfFile();
+      if (!batch.ok()) {
+        reader_.reset();
+        return text::WithContext(batch.status(),
+                                 text::Quoted(source_->path(file_)) + ", record batch " + std::to_string(num_given_));
+      }
+      if (*batch != nullptr) return ToInput(std::move(*batch));
+      reader_.reset();
+      ++file_;
+      num_given_ = num_rows_given_ = 0;
+    }
+    return nullptr;
+  }
+  int64_t next_pulled_bytes() const override { return kParseBytes; }
+
+ private:
+  arrow::Result<std::shared_ptr<arrow::RecordBatch>> NextOfFile() {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    if (reader_ == nullptr) {
+      ARROW_ASSIGN_OR_RAISE(reader_, source_->OpenFile(file_, pool_.get(), pool_));
+      for (int64_t i = 0; i < num_given_; ++i) ARROW_RETURN_NOT_OK(reader_->ReadNext(&batch));
+    }
+    ARROW_RETURN_NOT_OK(reader_->ReadNext(&batch));
+    return batch;
+  }
+
+  arrow::Result<std::shared_ptr<const Input>> ToInput(std::shared_ptr<arrow::RecordBatch> batch) {
+    BatchInputParts parts;
+    parts.batches = {std::move(batch)};
+    parts.prefix = text::Quoted(source_->path(file_)) + ", record batch ";
+    parts.first_number = num_given_++;
+    parts.file_index = static_cast<int64_t>(file_);
+    parts.begin_row = num_rows_given_;
+    num_rows_given_ += parts.batches.front()->num_rows();
+    parts.partition_values = source_->files().files[file_].partition_values;
+    parts.pool = pool_;
+    return MakeBatchInput(std::move(parts), context_);
+  }
+
+  const StreamedFiles* source_;
+  const InputContext context_;
+  const std::shared_ptr<ReservedPool> pool_;  // Of all that the readers hold and give.
+  size_t file_ = 0;
+  Reader reader_;
+  int64_t num_given_ = 0;  // Batches of the file...
+  int64_t num_rows_given_ = 0;  // ... and their rows.
+};
+
+arrow::Result<std::unique_ptr<InputSequence>> StreamedFiles::Open(const InputContext& context) {
+  return std::make_unique<StreamedSequence>(this, context);
+}
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<Source>> MakeStreamedFilesSource(FileSet files, FileKind kind, IoCounters* counters) {
+  auto source = std::make_unique<StreamedFiles>(std::move(files), kind, counters);
+  ARROW_RETURN_NOT_OK(source->Init());
+  return source;
+}
+
+}  // namespace penstock
