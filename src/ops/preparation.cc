@@ -31,12 +31,16 @@ using FieldPtr = std::shared_ptr<arrow::Field>;
 
 bool IsList(const arrow::DataType& type) { return arrow::is_var_length_list_like(type.id()) && type.id() != Type::MAP; }
 
-/// Run ends to values; arrays of nothing to missing float32.
+/// Run ends and dictionaries to values; arrays of nothing to missing float32.
 class DecodeStep final : public Preparation::Step {
  public:
   arrow::Result<ArrayPtr> Run(const ArrayPtr& array, arrow::MemoryPool* pool) const override {
     if (array->type_id() == Type::NA) return arrow::MakeArrayOfNull(arrow::float32(), array->length(), pool);
     arrow::compute::ExecContext context(pool);
+    if (array->type_id() == Type::DICTIONARY) {
+      const auto& type = checked_cast<const arrow::DictionaryType&>(*array->type()).value_type();
+      return arrow::compute::Cast(*array, type, arrow::compute::CastOptions::Safe(), &context);
+    }
     ARROW_ASSIGN_OR_RAISE(const arrow::Datum decoded, arrow::compute::RunEndDecode(arrow::Datum(array), &context));
     return decoded.make_array();
   }
@@ -155,6 +159,14 @@ arrow::Status Preparation::TakeField(const std::vector<std::string>& path) {
   return arrow::Status::OK();
 }
 
+arrow::Status Preparation::DecodeDictionary() {
+  if (field_->type()->id() != Type::DICTIONARY) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(arrow::compute::Initialize());
+  const auto& values = checked_cast<const arrow::DictionaryType&>(*field_->type()).value_type();
+  Add(std::make_shared<DecodeStep>(), field_->WithType(values));
+  return arrow::Status::OK();
+}
+
 arrow::Status Preparation::MakeFixedTensor(const std::string& metadata, bool is_flat) {
   const auto extents = ParseExtents(metadata);
   if (!extents) return arrow::Status::OK();  // Written by something else: lists they are.
@@ -204,6 +216,10 @@ arrow::Status Preparation::MakeTensors() {
     return MakeVariableTensor(static_cast<int>(tensor->ndim()));
   }
   const auto storage = StorageType(field_->type());
+  if (name == "arrow.variable_shape_tensor" && storage->id() == Type::STRUCT && storage->num_fields() == 2 &&
+      storage->field(1)->type()->id() == Type::FIXED_SIZE_LIST) {
+    return MakeVariableTensor(checked_cast<const arrow::FixedSizeListType&>(*storage->field(1)->type()).list_size());
+  }
   if (storage->id() == Type::NA) {
     Add(std::make_shared<DecodeStep>(), field_->WithType(arrow::float32())->WithNullable(true));
   }

@@ -42,6 +42,8 @@ class Preparation {
   /// decoded; the null type as float32.
   /// \return TypeError where the column has no such form.
   arrow::Status MakeTensors();
+  /// A dictionary column as a column of its values; others stay as they are.
+  arrow::Status DecodeDictionary();
   /// Missing strings become `value`. \return TypeError for other columns, and for numbers.
   arrow::Status Fill(const ops::FillNull& value);
 

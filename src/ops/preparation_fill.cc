@@ -36,7 +36,8 @@ class FillStep final : public Preparation::Step {
     arrow::compute::ExecContext context(pool);
     // Views are not taken by the function below.
     const auto& type = value_->type;
-    ARROW_ASSIGN_OR_RAISE(const ArrayPtr plain, arrow::compute::Cast(*array, type, {}, &context));
+    ARROW_ASSIGN_OR_RAISE(const ArrayPtr plain,
+                          arrow::compute::Cast(*array, type, arrow::compute::CastOptions::Safe(), &context));
     ARROW_ASSIGN_OR_RAISE(const arrow::Datum filled,
                           arrow::compute::CallFunction("coalesce", {plain, value_}, &context));
     return filled.make_array();

@@ -2,6 +2,7 @@
 
 #include <arrow/type.h>
 #include <arrow/type_traits.h>
+#include <arrow/util/key_value_metadata.h>
 
 #include <utility>
 
@@ -34,13 +35,15 @@ bool FindField(const arrow::DataType& type, const std::string& name, std::vector
   return false;
 }
 
-void AddLeafNames(const std::string& name, const arrow::DataType& type, std::vector<std::string>* names) {
-  const arrow::StructType* fields_of = StructIn(type);
-  if (fields_of == nullptr || fields_of->num_fields() == 0) {
+void AddLeafNames(const std::string& name, const arrow::Field& field, std::vector<std::string>* names) {
+  const arrow::StructType* fields_of = StructIn(*field.type());
+  // The storage of an extension type that this process does not know means something as a whole.
+  const bool is_storage = field.metadata() != nullptr && field.metadata()->Contains("ARROW:extension:name");
+  if (fields_of == nullptr || fields_of->num_fields() == 0 || is_storage) {
     names->push_back(name);
     return;
   }
-  for (const auto& field : fields_of->fields()) AddLeafNames(name + "." + field->name(), *field->type(), names);
+  for (const auto& child : fields_of->fields()) AddLeafNames(name + "." + child->name(), *child, names);
 }
 
 }  // namespace
@@ -64,7 +67,7 @@ std::optional<ColumnPath> FindPath(const arrow::Schema& schema, const std::strin
 
 std::vector<std::string> LeafNames(const arrow::Field& field) {
   std::vector<std::string> names;
-  AddLeafNames(field.name(), *field.type(), &names);
+  AddLeafNames(field.name(), field, &names);
   return names;
 }
 
