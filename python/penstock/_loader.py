@@ -22,7 +22,7 @@ from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
 
 __all__ = ["Loader"]
 
-Format: TypeAlias = Literal["torch", "numpy", "arrow"]
+Format: TypeAlias = Literal["torch", "numpy", "arrow", "pandas"]
 Nulls: TypeAlias = "Literal['error', 'mask'] | Mapping[str, bool | int | float | str | bytes]"
 Transforms: TypeAlias = "Mapping[str, Op | Chain | Iterable[Op]]"
 
@@ -48,7 +48,7 @@ class Loader:
     drop_last : bool, default False
         Leave out a last batch that is not full.
     columns : sequence of str, optional
-        The columns wanted, in this order. All of them by default.
+        The columns wanted, in this order. All of them by default. "struct.field" is a field of a struct.
     filter : pyarrow.compute.Expression, optional
         Only rows for which it is true. Its columns need not be in `columns`.
     transforms : dict, optional
@@ -56,9 +56,12 @@ class Loader:
         op}``, with ops of `penstock.ops`. They run on the workers, without the GIL.
     nulls : "error", "mask" or dict, default "error"
         What becomes of missing values: an error that names the column; a second array ``<name>_mask``, bool,
-        True where a value is missing; or ``{column: value to put there}`` (an error in other columns).
-    format : {"torch", "numpy", "arrow"}, default "torch"
-        Dicts of torch.Tensor or numpy.ndarray, or pyarrow.RecordBatch.
+        True where a value is missing; or ``{column: value to put there}`` (an error in other columns). Arrow
+        arrays have their own nulls with "mask", and so have all columns with format="arrow" and "pandas".
+    format : {"torch", "numpy", "arrow", "pandas"}, default "torch"
+        Dicts of torch.Tensor or numpy.ndarray, pyarrow.RecordBatch, or pandas.DataFrame. In a dict, strings
+        are Arrow arrays, lists of numbers come as flat values (``name``) and where each row's begin
+        (``name_offsets``), structs as their fields ("struct.field").
     num_workers : int, optional
         Threads that read and convert. None: the cores that this process may use. 0: everything is done on the
         caller's thread, in ``next()``.
@@ -83,7 +86,7 @@ class Loader:
     OSError
         If a file is missing (FileNotFoundError), cannot be read or is no Parquet file.
     ImportError
-        If `format` is "torch" and there is no torch.
+        If `format` is "torch" and there is no torch, or "pandas" and there is no pandas.
 
     Warns
     -----
@@ -319,8 +322,13 @@ def _nulls(nulls: object) -> Any:
 
 
 def _format(format: object) -> str:
-    if not isinstance(format, str) or format not in ("torch", "numpy", "arrow"):
-        raise ValueError(f"format is 'torch', 'numpy' or 'arrow', got {format!r}")
+    if not isinstance(format, str) or format not in ("torch", "numpy", "arrow", "pandas"):
+        raise ValueError(f"format is 'torch', 'numpy', 'arrow' or 'pandas', got {format!r}")
+    if format == "pandas":
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise ImportError("format='pandas' needs pandas: pip install pandas") from error
     if format == "torch":
         try:
             import torch  # noqa: F401

@@ -26,6 +26,7 @@ class Preparation {
                                                              arrow::MemoryPool* pool) const = 0;
   };
 
+  Preparation() = default;
   /// \param field  the column as it comes.
   explicit Preparation(std::shared_ptr<arrow::Field> field) : field_(std::move(field)) {}
 
