@@ -32,7 +32,7 @@ def _series(column: pa.Array, field: pa.Field) -> pd.Series:
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     if is_number and not field.nullable:
         return pd.Series(column.to_numpy(zero_copy_only=False))
-    if isinstance(kind, pa.ExtensionType):
+    if isinstance(kind, pa.BaseExtensionType):
         # pandas knows Arrow's own types alone.
         column = column.storage
     return pd.Series(pd.arrays.ArrowExtensionArray(column))

@@ -142,6 +142,17 @@ const ops::FillNull* FirstFill(const OutputRequest& request, const NullPolicy& n
 
 bool IsFill(const Op& op) { return std::holds_alternative<ops::FillNull>(op); }
 
+arrow::Status InOutput(const OutputRequest& request, const arrow::Status& status) {
+  return status.ok() ? status : status.WithMessage("column '", request.name, "': ", status.message());
+}
+
+/// Of a column that no Converter takes.
+arrow::Status MakeVarying(const LoaderOptions& options, const OutputRequest& request, const ops::FillNull* fill,
+                          OutputColumn* output) {
+  if (fill != nullptr) ARROW_RETURN_NOT_OK(output->preparation.Fill(*fill));
+  return VaryingField(request.name, output->preparation, options.layout, options.nulls).Value(&output->field);
+}
+
 arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& request,
                          std::shared_ptr<arrow::Array> vocabulary, OutputColumn* output) {
   const bool is_tensor = options.layout == Layout::kTensor;
@@ -150,16 +161,15 @@ arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& requ
   const ops::FillNull* fill = FirstFill(request, options.nulls);
   Preparation& preparation = output->preparation;
   const auto source_type = preparation.field()->type();
-  if (!output->fields.empty()) ARROW_RETURN_NOT_OK(preparation.DecodeDictionary());
-  if (is_tensor && output->partition_index < 0) ARROW_RETURN_NOT_OK(preparation.MakeTensors());
+  if (!output->fields.empty()) ARROW_RETURN_NOT_OK(InOutput(request, preparation.DecodeDictionary()));
+  if (is_tensor && output->partition_index < 0) ARROW_RETURN_NOT_OK(InOutput(request, preparation.MakeTensors()));
   const auto takes_array = [&] {
     return is_tensor ? IsVarying(*preparation.field()) : NeedsArray(*preparation.field());
   };
   const bool is_varying = output->partition_index < 0 && !is_coded && !has_ops && takes_array();
   const bool is_filled_list = !is_tensor && fill != nullptr && !IsVarying(*preparation.field());
   if (is_varying && !is_filled_list) {
-    if (fill != nullptr) ARROW_RETURN_NOT_OK(preparation.Fill(*fill));
-    ARROW_ASSIGN_OR_RAISE(output->field, VaryingField(request.name, preparation, options.layout, options.nulls));
+    ARROW_RETURN_NOT_OK(InOutput(request, MakeVarying(options, request, fill, output)));
     output->field.source_type = source_type;
     return arrow::Status::OK();
   }
@@ -180,7 +190,7 @@ arrow::Status CheckNames(const std::vector<OutputColumn>& outputs, Layout layout
       if (is_new) continue;
       return arrow::Status::Invalid("the columns ", text::Quoted(at->second), " and ", text::Quoted(output.field.name),
                                     " both come with an array named ", text::Quoted(name),
-                                    "; give one of them another name (transforms={\"other\": ps.col(...)})");
+                                    "; leave one of them out (columns=)");
     }
   }
   return arrow::Status::OK();
