@@ -82,7 +82,7 @@ def test_arrow_batches_are_valid_and_what_pyarrow_reads(
 
 
 def test_extension_types_follow_the_rule_of_their_storage(write_parquet: Any, tensor_format: str) -> None:
-    """11: a fixed-shape tensor has its shape, others come as their storage; in "arrow" they stay themselves."""
+    """11: a fixed-shape tensor has its shape, others are their storage; in "arrow" they stay themselves."""
     tensor = pa.fixed_shape_tensor(pa.float32(), [2, 3])
     values = np.arange(ROWS * 6, dtype=np.float32)
     storage = pa.FixedSizeListArray.from_arrays(pa.array(values), 6)
