@@ -11,6 +11,20 @@
 
 namespace penstock {
 
+/// A column of lists of numbers as flat arrays: views of the slot. Yours to write to.
+struct Ragged {
+  struct Level {
+    int64_t* offsets = nullptr;  ///< length + 1 of them, from 0: where each list begins among those further in.
+    uint8_t* mask = nullptr;     ///< 1 = missing (its list is empty); null: there is none.
+    int64_t length = 0;
+  };
+  std::vector<Level> levels;  ///< Outermost first: rows, then the lists within them.
+  uint8_t* values = nullptr;  ///< num_values * Field::items() elements of Field::dtype.
+  uint8_t* mask = nullptr;    ///< As many bytes as there are elements, 1 = missing; null: there is none.
+  int64_t num_values = 0;
+  int64_t* extents = nullptr;  ///< Field::tensor_ndim per row; null: the column has lists, no tensors.
+};
+
 /// Rows that are ready for the caller: views of a slot, nothing copied.
 ///
 /// Ownership: holds its slot; the slot's bytes stay counted (account `user`) until the last Batch and the last array
@@ -35,6 +49,11 @@ class Batch {
   int num_columns() const { return static_cast<int>(columns_.size()); }
   const Schema& schema() const { return *schema_; }
   const Column& column(int i) const { return columns_[static_cast<size_t>(i)]; }
+  /// Column `i`, of Form::kRagged.
+  Ragged RaggedColumn(int i) const;
+  /// Column `i`, of Form::kArrow, as an array of Field::arrow_type. Packs bits in place: call it once.
+  [[nodiscard]] arrow::Result<std::shared_ptr<arrow::Array>> ArrayColumn(int i) const;
+
   /// Keeps the slot's memory alive; copy it into whatever outlives this object.
   const std::shared_ptr<void>& hold() const { return hold_; }
 

@@ -80,8 +80,13 @@ def check_nulls(nulls: object) -> Any:
 
 
 def check_format(format: object) -> str:
-    if not isinstance(format, str) or format not in ("torch", "numpy", "arrow"):
-        raise ValueError(f"format is 'torch', 'numpy' or 'arrow', got {format!r}")
+    if not isinstance(format, str) or format not in ("torch", "numpy", "arrow", "pandas"):
+        raise ValueError(f"format is 'torch', 'numpy', 'arrow' or 'pandas', got {format!r}")
+    if format == "pandas":
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise ImportError("format='pandas' needs pandas: pip install pandas") from error
     if format == "torch":
         try:
             import torch  # noqa: F401

@@ -78,7 +78,7 @@ class Loader:
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """
-        Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.
+        Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their Arrow types; their types in the files.
         """
 
     def num_batches(self) -> int: ...

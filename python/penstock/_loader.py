@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loader"]
 
-Format: TypeAlias = Literal["torch", "numpy", "arrow"]
+Format: TypeAlias = Literal["torch", "numpy", "arrow", "pandas"]
 Nulls: TypeAlias = "Literal['error', 'mask'] | Mapping[str, bool | int | float | str | bytes]"
 Transforms: TypeAlias = "Mapping[str, Op | Chain | Iterable[Op]]"
 
@@ -74,7 +74,7 @@ class Loader:
     drop_last : bool, default False
         Leave out a last batch that is not full.
     columns : sequence of str, optional
-        The columns wanted, in this order. All of them by default.
+        The columns wanted, in this order. All of them by default. "struct.field" is a field of a struct.
     filter : pyarrow.compute.Expression, optional
         Only rows for which it is true. Its columns need not be in `columns`.
     transforms : dict, optional
@@ -82,15 +82,18 @@ class Loader:
         op}``, with ops of `penstock.ops`. They run on the workers, without the GIL.
     nulls : "error", "mask" or dict, default "error"
         What becomes of missing values: an error that names the column; a second array ``<name>_mask``, bool,
-        True where a value is missing; or ``{column: value to put there}`` (an error in other columns).
+        True where a value is missing; or ``{column: value to put there}`` (an error in other columns). Arrow
+        arrays have their own nulls with "mask", and so have all columns with format="arrow" and "pandas".
     collate_fn : callable, optional
         Makes of each whole batch, as `format` has it, what the loop gets. Runs on `collate_workers` threads,
         ahead of the loop; with ``num_workers=0`` in ``next()``. Results keep the order of the batches. What
         it returns is estimated and charged to the account "python".
     finalize_fn : callable, optional
         As `collate_fn`, but last: on the caller's thread, in ``next()``, one batch at a time and in order.
-    format : {"torch", "numpy", "arrow"}, default "torch"
-        Dicts of torch.Tensor or numpy.ndarray, or pyarrow.RecordBatch.
+    format : {"torch", "numpy", "arrow", "pandas"}, default "torch"
+        Dicts of torch.Tensor or numpy.ndarray, pyarrow.RecordBatch, or pandas.DataFrame. In a dict, strings
+        are Arrow arrays, lists of numbers come as flat values (``name``) and where each row's begin
+        (``name_offsets``), structs as their fields ("struct.field").
     num_workers : int, optional
         Threads that read and convert. None: the cores that this process may use. 0: everything is done on the
         caller's thread, in ``next()``.
@@ -126,7 +129,7 @@ class Loader:
     OSError
         If a file is missing (FileNotFoundError), cannot be read or is no Parquet file.
     ImportError
-        If `format` is "torch" and there is no torch.
+        If `format` is "torch" and there is no torch, or "pandas" and there is no pandas.
     RuntimeError
         If `device` is a CUDA device and there is none.
 

@@ -9,8 +9,8 @@
 
 namespace penstock::python {
 
-/// Turns batches into what the user asked for: a dict of tensors or arrays, or a pyarrow.RecordBatch. Nothing is
-/// copied: each object that comes out holds the slot until it dies.
+/// Turns batches into what the user asked for: a dict of tensors or arrays, a pyarrow.RecordBatch or a
+/// pandas.DataFrame. Nothing is copied but by pandas: each object that comes out holds the slot until it dies.
 ///
 /// Threads: one call at a time, under the GIL. What comes out may die on any thread.
 class BatchExporter {
@@ -20,15 +20,16 @@ class BatchExporter {
   virtual nanobind::object Export(const Batch& batch) = 0;
 };
 
-/// \param format  "torch", "numpy" or "arrow"; the package of that name must be installed (ImportError otherwise).
+/// \param format  "torch", "numpy", "arrow" or "pandas"; the package of that name must be installed (ImportError
+/// otherwise).
 std::unique_ptr<BatchExporter> MakeExporter(std::string_view format, const Schema& schema);
 
 std::unique_ptr<BatchExporter> MakeTorchExporter(const Schema& schema);
 std::unique_ptr<BatchExporter> MakeNumpyExporter(const Schema& schema);
 std::unique_ptr<BatchExporter> MakeArrowExporter();
+std::unique_ptr<BatchExporter> MakePandasExporter();
 
-/// The key of a column, or of its mask, in a batch; interned, so that dict look-ups compare pointers.
+/// A key in a batch; interned, so that dict look-ups compare pointers.
 nanobind::object ColumnKey(const std::string& name);
-nanobind::object MaskKey(const std::string& name);
 
 }  // namespace penstock::python

@@ -142,7 +142,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
   options.drop_last = drop_last;
   options.columns = std::move(columns);
   SetChoices({std::move(filter), std::move(transforms), mask_nulls, std::move(fill_nulls)}, &options);
-  options.layout = format == "arrow" ? Layout::kArrow : Layout::kTensor;
+  options.layout = format == "arrow" || format == "pandas" ? Layout::kArrow : Layout::kTensor;
   options.num_workers = num_workers;
   options.prefetch_batches = prefetch_batches;
   options.memory_budget_bytes = memory_budget_bytes;
@@ -170,8 +170,12 @@ nb::tuple DescribeSchema(PyLoader& self) {
     nb::object vocabulary = field.vocabulary != nullptr ? ExportArray(field.vocabulary) : nb::none();
     nb::list shape;
     for (int64_t extent : field.shape) shape.append(extent);
-    fields.append(nb::make_tuple(field.name, std::string(DTypeName(field.dtype)), nb::tuple(shape), field.has_mask,
-                                 std::move(vocabulary)));
+    nb::list arrays;
+    for (const std::string& name : ArrayNames(field)) arrays.append(name);
+    nb::object dtype = field.form == Form::kArrow ? nb::none() : nb::cast(std::string(DTypeName(field.dtype)));
+    const auto lists = field.form == Form::kRagged ? field.level_masks.size() - 1 : 0;
+    fields.append(nb::make_tuple(field.name, std::move(dtype), nb::tuple(shape), field.has_mask, std::move(vocabulary),
+                                 nb::tuple(arrays), lists, field.tensor_ndim));
     arrow_fields.push_back(arrow::field(field.name, field.arrow_type));
     source_fields.push_back(arrow::field(field.name, field.source_type));
   }
@@ -247,7 +251,9 @@ void BindLoader(nb::module_& m) {
            "is_consumer_apart"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
-           "Fields as (name, dtype, shape, has_mask, vocabulary or None); their Arrow types; their types in the files.")
+           "Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their "
+           "Arrow "
+           "types; their types in the files.")
       .def("num_batches", &NumBatches)
       .def("explain", &Explain, nb::sig("def explain(self) -> tuple[str, dict[str, typing.Any]]"),
            "The explanation as (text, dict).")

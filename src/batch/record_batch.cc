@@ -55,6 +55,13 @@ std::shared_ptr<arrow::ArrayData> ColumnData(const Field& field, const Batch::Co
 
 }  // namespace
 
+arrow::Result<std::shared_ptr<arrow::Array>> Batch::ArrayColumn(int i) const {
+  const Column& data = column(i);
+  const auto& varying = (*schema_)[static_cast<size_t>(i)].varying;
+  if (varying == nullptr) return arrow::Status::Invalid("column ", i, " is of fixed size");
+  return varying->Array(data.strands.data(), num_rows_, data.counts.data(), hold_);
+}
+
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> Batch::ToRecordBatch() const {
   arrow::FieldVector fields;
   std::vector<std::shared_ptr<arrow::ArrayData>> columns;
@@ -65,8 +72,7 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> Batch::ToRecordBatch() const 
     if (field.varying == nullptr) {
       columns.push_back(ColumnData(field, columns_[i], num_rows_, hold_));
     } else {
-      ARROW_ASSIGN_OR_RAISE(const auto array, field.varying->Array(columns_[i].strands.data(), num_rows_,
-                                                                   columns_[i].counts.data(), hold_));
+      ARROW_ASSIGN_OR_RAISE(const auto array, ArrayColumn(static_cast<int>(i)));
       columns.push_back(array->data());
     }
   }

@@ -14,7 +14,7 @@ namespace {
 
 using arrow::ArrayData;
 using BufferPtr = std::shared_ptr<arrow::Buffer>;
-using Form = VaryingNode::Form;
+using NodeForm = VaryingNode::Form;
 
 int64_t NarrowInPlace(uint8_t* offsets, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
@@ -33,7 +33,7 @@ class ArrayMaker {
 
   arrow::Result<std::shared_ptr<ArrayData>> Make(const VaryingNode& node) {
     const int64_t length = LengthOf(node.domain);
-    if (node.form == Form::kNull) return ArrayData::Make(node.type, length, {nullptr}, length);
+    if (node.form == NodeForm::kNull) return ArrayData::Make(node.type, length, {nullptr}, length);
     int64_t null_count = 0;
     std::vector<BufferPtr> buffers{Validity(node, length, &null_count)};
     if (node.offsets >= 0) {
@@ -73,8 +73,9 @@ class ArrayMaker {
   }
 
   BufferPtr Values(const VaryingNode& node, int64_t length) const {
-    if (node.form == Form::kBytes) return Buffer(node.values, LengthOf(node.items));
-    if (node.form != Form::kBool) return Buffer(node.values, length * (node.form == Form::kFixed ? node.width : 1));
+    if (node.form == NodeForm::kBytes) return Buffer(node.values, LengthOf(node.items));
+    if (node.form != NodeForm::kBool)
+      return Buffer(node.values, length * (node.form == NodeForm::kFixed ? node.width : 1));
     PackBitsInPlace(strands_[node.values], length, 0);
     return Buffer(node.values, (length + 7) / 8);
   }

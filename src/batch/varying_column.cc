@@ -20,6 +20,8 @@ class TreeColumn final : public VaryingColumn {
   const std::vector<Strand>& strands() const override { return tree_.strands; }
   int num_domains() const override { return tree_.num_domains; }
 
+  std::optional<RaggedForm> ragged() const override { return RaggedFormOf(tree_.root); }
+
   arrow::Result<std::shared_ptr<arrow::Array>> Normalize(std::shared_ptr<arrow::Array> array,
                                                          arrow::MemoryPool* pool) const override {
     ARROW_ASSIGN_OR_RAISE(auto data, NormalizeVarying(tree_.root, array->data(), pool));

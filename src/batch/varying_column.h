@@ -6,8 +6,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "penstock/dtype.h"
 
 namespace penstock {
 
@@ -21,6 +24,22 @@ struct Strand {
   Kind kind = Kind::kValues;
   int domain = 0;  ///< What its elements are: 0 for rows, else what a list or string further up counts.
   int64_t width = 0;
+};
+
+/// How lists of numbers lie in strands, for Batch::RaggedColumn().
+struct RaggedForm {
+  struct Level {
+    int domain = 0;
+    int offsets = -1;  ///< Strands; a mask may be -1: none.
+    int mask = -1;
+  };
+  std::vector<Level> levels;  ///< Outermost first.
+  int domain = 0;             ///< What the innermost lists count.
+  int values = -1;
+  int mask = -1;
+  DType dtype = DType::kInt64;
+  std::vector<int64_t> shape;  ///< Of one element of `domain`: fixed-size lists around the numbers.
+  int extents = -1;            ///< Strand of the shapes of variable-shape tensors; -1: they are none.
 };
 
 /// How a column whose rows vary in size (strings, binary, lists, structs and maps of them, nested at will) lies in a
@@ -56,6 +75,9 @@ class VaryingColumn {
   virtual const std::vector<Strand>& strands() const = 0;
   /// Domains beside the rows: 1 .. num_domains(). May be 0 (a struct of numbers).
   virtual int num_domains() const = 0;
+
+  /// Set for lists of numbers, and for struct<data: list of numbers, shape: fixed-size list>.
+  virtual std::optional<RaggedForm> ragged() const = 0;
 
   /// The same rows in a form that Count(), FindNull() and Copy() take: layouts without offsets (views, run ends,
   /// dictionaries within nested types) are rewritten with memory from `pool`; others come back as they are. Call it

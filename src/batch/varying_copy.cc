@@ -12,7 +12,7 @@ namespace penstock {
 namespace {
 
 using arrow::ArrayData;
-using Form = VaryingNode::Form;
+using NodeForm = VaryingNode::Form;
 
 const uint8_t* BufferOf(const ArrayData& data, size_t i) {
   return data.buffers.size() > i && data.buffers[i] != nullptr ? data.buffers[i]->data() : nullptr;
@@ -50,10 +50,10 @@ void CopyOffsets(const uint8_t* buffer, int64_t at, int64_t n, int64_t first_ite
 // Where the items of elements [begin, begin + n) of the node are in its child.
 ItemRange ChildRange(const VaryingNode& node, const ArrayData& data, int64_t begin, int64_t n) {
   switch (node.form) {
-    case Form::kBytes:
-    case Form::kList:
+    case NodeForm::kBytes:
+    case NodeForm::kList:
       return ItemsOf(data, begin, n);
-    case Form::kFixedList:
+    case NodeForm::kFixedList:
       return {(data.offset + begin) * node.width, (data.offset + begin + n) * node.width};
     default:
       return {data.offset + begin, data.offset + begin + n};
@@ -75,13 +75,13 @@ void CopyList(const VaryingNode& node, const ArrayData& data, int64_t at, int64_
 
 void CopyValues(const VaryingNode& node, const ArrayData& data, int64_t at, int64_t n,
                 const VaryingColumn::Target& target) {
-  const size_t buffer = node.form == Form::kBytes ? 2 : 1;
-  const int domain = node.form == Form::kBytes ? node.items : node.domain;
-  const int64_t width = node.form == Form::kFixed ? node.width : 1;
+  const size_t buffer = node.form == NodeForm::kBytes ? 2 : 1;
+  const int domain = node.form == NodeForm::kBytes ? node.items : node.domain;
+  const int64_t width = node.form == NodeForm::kFixed ? node.width : 1;
   const uint8_t* from = BufferOf(data, buffer);
   uint8_t* out = StrandAt(target, node.values, NextOf(target, domain), width);
   if (from == nullptr || n == 0) return;
-  if (node.form == Form::kBool) {
+  if (node.form == NodeForm::kBool) {
     SpreadBits(from, at, n, out);
   } else {
     std::memcpy(out, from + at * width, static_cast<size_t>(n * width));
@@ -121,7 +121,7 @@ void CopyVarying(const VaryingNode& node, const ArrayData& data, int64_t begin, 
   const ItemRange items = ChildRange(node, data, begin, n);
   if (node.mask >= 0 && n > 0) CopyMask(data, at, n, StrandAt(target, node.mask, NextOf(target, node.domain), 1));
   if (node.offsets >= 0) CopyList(node, data, at, n, target);
-  if (node.form == Form::kBytes) {
+  if (node.form == NodeForm::kBytes) {
     CopyValues(node, data, items.begin, items.end - items.begin, target);
   } else if (node.values >= 0) {
     CopyValues(node, data, at, n, target);

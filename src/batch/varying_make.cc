@@ -13,7 +13,7 @@ namespace {
 
 using arrow::Type;
 using arrow::internal::checked_cast;
-using Form = VaryingNode::Form;
+using NodeForm = VaryingNode::Form;
 
 class TreeMaker {
  public:
@@ -33,12 +33,12 @@ class TreeMaker {
     return is_nullable && options_.has_masks ? AddStrand(Strand::Kind::kMask, domain, 1) : -1;
   }
 
-  VaryingNode Open(Form form, int domain, bool is_nullable) {
+  VaryingNode Open(NodeForm form, int domain, bool is_nullable) {
     VaryingNode node;
     node.form = form;
     node.domain = domain;
     node.is_null_refused = !options_.has_masks;
-    const bool has_validity = form != Form::kNull && form != Form::kUnion;
+    const bool has_validity = form != NodeForm::kNull && form != NodeForm::kUnion;
     if (has_validity) node.mask = AddMask(domain, is_nullable);
     return node;
   }
@@ -56,7 +56,7 @@ class TreeMaker {
   }
 
   /// Strings, binary and lists: what has offsets.
-  VaryingNode OpenItems(Form form, int domain, bool is_nullable, bool is_narrow) {
+  VaryingNode OpenItems(NodeForm form, int domain, bool is_nullable, bool is_narrow) {
     VaryingNode node = Open(form, domain, is_nullable);
     node.offsets = AddStrand(Strand::Kind::kOffsets, domain, 8);
     node.items = ++tree_.num_domains;
@@ -68,7 +68,7 @@ class TreeMaker {
     // Views have no offsets to keep narrow.
     const bool is_text = type.id() == Type::STRING || type.id() == Type::LARGE_STRING || type.id() == Type::STRING_VIEW;
     const bool stays_narrow = is_narrow && (type.id() == Type::STRING || type.id() == Type::BINARY);
-    VaryingNode node = OpenItems(Form::kBytes, domain, is_nullable, stays_narrow);
+    VaryingNode node = OpenItems(NodeForm::kBytes, domain, is_nullable, stays_narrow);
     node.values = AddStrand(Strand::Kind::kValues, node.items, 1);
     node.type = is_text ? (stays_narrow ? arrow::utf8() : arrow::large_utf8())
                         : (stays_narrow ? arrow::binary() : arrow::large_binary());
@@ -78,7 +78,7 @@ class TreeMaker {
   arrow::Result<VaryingNode> MakeList(const arrow::DataType& type, bool is_nullable, int domain, bool is_narrow) {
     const bool is_map = type.id() == Type::MAP;  // There is no map with 64-bit offsets.
     const bool stays_narrow = is_map || (is_narrow && type.id() == Type::LIST);
-    VaryingNode node = OpenItems(Form::kList, domain, is_nullable, stays_narrow);
+    VaryingNode node = OpenItems(NodeForm::kList, domain, is_nullable, stays_narrow);
     const int items = node.items;
     ARROW_RETURN_NOT_OK(AddChildren(type, items, is_narrow, &node));
     if (!is_map) {
@@ -89,7 +89,8 @@ class TreeMaker {
   }
 
   arrow::Result<VaryingNode> MakeFixedList(const arrow::DataType& type, bool is_nullable, int domain, bool is_narrow) {
-    VaryingNode node = Open(Form::kFixedList, domain, is_nullable);
+    // A tensor has no place for the mask of a list that is no level of its own.
+    VaryingNode node = Open(NodeForm::kFixedList, domain, is_nullable && !options_.as_tensors);
     node.items = ++tree_.num_domains;
     node.width = checked_cast<const arrow::FixedSizeListType&>(type).list_size();
     const int items = node.items;
@@ -100,7 +101,7 @@ class TreeMaker {
   /// Structs and unions: their children have as many elements as they have.
   arrow::Result<VaryingNode> MakeFields(const arrow::DataType& type, bool is_nullable, int domain, bool is_narrow) {
     const bool is_struct = type.id() == Type::STRUCT;
-    VaryingNode node = Open(is_struct ? Form::kStruct : Form::kUnion, domain, is_nullable);
+    VaryingNode node = Open(is_struct ? NodeForm::kStruct : NodeForm::kUnion, domain, is_nullable);
     if (!is_struct) node.values = AddStrand(Strand::Kind::kValues, domain, 1);
     ARROW_RETURN_NOT_OK(AddChildren(type, domain, is_narrow, &node));
     return node;
@@ -108,7 +109,7 @@ class TreeMaker {
 
   arrow::Result<VaryingNode> MakeFixed(const arrow::DataType& type, bool is_nullable, int domain) {
     if (type.id() == Type::BOOL) {
-      VaryingNode node = Open(Form::kBool, domain, is_nullable);
+      VaryingNode node = Open(NodeForm::kBool, domain, is_nullable);
       node.values = AddStrand(Strand::Kind::kValues, domain, 1);
       node.type = arrow::boolean();
       return node;
@@ -116,7 +117,7 @@ class TreeMaker {
     if (!arrow::is_fixed_width(type.id())) {
       return arrow::Status::TypeError(type.ToString(), " cannot be loaded; leave the column out (columns=)");
     }
-    VaryingNode node = Open(Form::kFixed, domain, is_nullable);
+    VaryingNode node = Open(NodeForm::kFixed, domain, is_nullable);
     node.type = type.GetSharedPtr();
     if (options_.as_tensors && arrow::is_decimal(type.id())) node.cast = arrow::float64();
     if (options_.as_tensors && type.id() == Type::DATE64) node.cast = arrow::date32();
@@ -148,7 +149,7 @@ class TreeMaker {
   arrow::Result<VaryingNode> MakeNode(const arrow::DataType& type, bool is_nullable, int domain, bool is_narrow) {
     switch (type.id()) {
       case Type::NA: {
-        VaryingNode node = Open(Form::kNull, domain, is_nullable);
+        VaryingNode node = Open(NodeForm::kNull, domain, is_nullable);
         node.type = arrow::null();
         return node;
       }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "batch/varying_column.h"
@@ -52,6 +53,8 @@ void CopyVarying(const VaryingNode& node, const arrow::ArrayData& data, int64_t 
                  const VaryingColumn::Target& target);
 /// \return how far behind `begin` the first unmasked null is, or -1.
 int64_t FindVaryingNull(const VaryingNode& node, const arrow::ArrayData& data, int64_t begin, int64_t n);
+
+std::optional<RaggedForm> RaggedFormOf(const VaryingNode& root);
 
 arrow::Result<std::shared_ptr<arrow::ArrayData>> VaryingArray(const VaryingNode& node, uint8_t* const* strands,
                                                               int64_t rows, const int64_t* counts,

@@ -26,26 +26,26 @@ using arrow::ArrayData;
 using arrow::Type;
 using arrow::internal::checked_cast;
 using DataPtr = std::shared_ptr<ArrayData>;
-using Form = VaryingNode::Form;
+using NodeForm = VaryingNode::Form;
 
 bool HasForm(const VaryingNode& node, const arrow::DataType& type) {
   switch (node.form) {
-    case Form::kNull:
+    case NodeForm::kNull:
       return type.id() == Type::NA;
-    case Form::kBool:
+    case NodeForm::kBool:
       return type.id() == Type::BOOL;
-    case Form::kFixed:
+    case NodeForm::kFixed:
       return type.Equals(*StorageType(node.type));
-    case Form::kBytes:
+    case NodeForm::kBytes:
       return arrow::is_base_binary_like(type.id());
-    case Form::kList:
+    case NodeForm::kList:
       return arrow::is_var_length_list(type.id()) || arrow::is_list_view(type.id());
-    case Form::kFixedList:
+    case NodeForm::kFixedList:
       return type.id() == Type::FIXED_SIZE_LIST &&
              checked_cast<const arrow::FixedSizeListType&>(type).list_size() == node.width;
-    case Form::kStruct:
+    case NodeForm::kStruct:
       return type.id() == Type::STRUCT && type.num_fields() == static_cast<int>(node.children.size());
-    case Form::kUnion:
+    case NodeForm::kUnion:
       return arrow::is_union(type.id()) && type.num_fields() == static_cast<int>(node.children.size());
   }
   return false;

@@ -11,7 +11,7 @@ namespace penstock {
 namespace {
 
 using arrow::ArrayData;
-using Form = VaryingNode::Form;
+using NodeForm = VaryingNode::Form;
 
 // How far behind element `at` the first cleared bit is, or -1.
 int64_t FirstCleared(const uint8_t* bits, int64_t at, int64_t n) {
@@ -42,13 +42,13 @@ struct Items {
   int64_t n;
 
   ItemRange range() const {
-    if (node.form == Form::kList) return ItemsOf(data, at - data.offset, n);
-    if (node.form == Form::kFixedList) return {at * node.width, (at + n) * node.width};
+    if (node.form == NodeForm::kList) return ItemsOf(data, at - data.offset, n);
+    if (node.form == NodeForm::kFixedList) return {at * node.width, (at + n) * node.width};
     return {at, at + n};
   }
   int64_t OwnerOfItem(int64_t item) const {
-    if (node.form == Form::kFixedList) return item / node.width - at;
-    if (node.form != Form::kList) return item - at;
+    if (node.form == NodeForm::kFixedList) return item / node.width - at;
+    if (node.form != NodeForm::kList) return item - at;
     return HasWideOffsets(data) ? OwnerOf<int64_t>(data, at, n, item) : OwnerOf<int32_t>(data, at, n, item);
   }
 };
@@ -56,7 +56,7 @@ struct Items {
 // Below an element that is missing itself nothing counts as missing, nor in the children of a union that are not its
 // own.
 bool IsLive(const VaryingNode& node, const ArrayData& data, size_t child, int64_t at) {
-  if (node.form == Form::kUnion) {
+  if (node.form == NodeForm::kUnion) {
     const auto& type = static_cast<const arrow::UnionType&>(*data.type);
     return reinterpret_cast<const int8_t*>(data.buffers[1]->data())[at] == type.type_codes()[child];
   }
@@ -83,8 +83,8 @@ int64_t FindVaryingNull(const VaryingNode& node, const ArrayData& data, int64_t 
   const int64_t at = data.offset + begin;
   int64_t found = -1;
   if (n == 0) return found;
-  if (node.form == Form::kNull) return node.is_null_refused ? 0 : -1;
-  const bool has_bitmap = node.form != Form::kUnion && data.MayHaveNulls() && data.buffers[0] != nullptr;
+  if (node.form == NodeForm::kNull) return node.is_null_refused ? 0 : -1;
+  const bool has_bitmap = node.form != NodeForm::kUnion && data.MayHaveNulls() && data.buffers[0] != nullptr;
   if (node.mask < 0 && has_bitmap) found = FirstCleared(data.buffers[0]->data(), at, n);
   const Items items{node, data, at, n};
   for (size_t i = 0; i < node.children.size(); ++i) found = EarlierOf(found, FindInChild(items, i));

@@ -347,10 +347,13 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.num_workers = options_.num_workers;
   for (size_t i = 0; i < projection_.outputs.size(); ++i) {
     const Field& field = (*schema_)[i];
-    std::string type(DTypeName(field.dtype));
-    for (int64_t extent : field.shape) type += "[" + std::to_string(extent) + "]";
-    explanation.columns.push_back(
-        {field.name, std::move(type), field.source_type->ToString(), survey->ways[i], field.row_bytes()});
+    std::string type = field.form == Form::kArrow ? field.arrow_type->ToString() : std::string(DTypeName(field.dtype));
+    if (field.form != Form::kArrow) {
+      for (int64_t extent : field.shape) type += "[" + std::to_string(extent) + "]";
+    }
+    if (field.form == Form::kRagged) type += field.tensor_ndim > 0 ? " tensors of varying shape" : " lists";
+    explanation.columns.push_back({field.name, std::move(type), field.source_type->ToString(), survey->ways[i],
+                                   SlotLayout::BatchBytes({field}, 1)});
   }
   return explanation;
 }

@@ -158,7 +158,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   arrow::Status ExecuteMorsel(const Task& task);
   arrow::Status ConvertBlock(const Task& task);
   arrow::Status CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
-  arrow::Status Normalize(const PieceStream& stream, ReservedPool& pool, PieceReader::Piece* piece) const;
+  arrow::Status Prepare(const Chunk& chunk, const PieceStream& stream, PieceReader::Piece* piece) const;
   arrow::Status ConvertConstants(const Task& task);
   void WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target);
 

@@ -73,17 +73,16 @@ Scheduler::Outcome Scheduler::ExecutePlan(const Task& task) {
   return outcome;
 }
 
-// Columns of varying size in a form whose rows can be counted and copied.
-arrow::Status Scheduler::Normalize(const PieceStream& stream, ReservedPool& pool, PieceReader::Piece* piece) const {
+arrow::Status Scheduler::Prepare(const Chunk& chunk, const PieceStream& stream, PieceReader::Piece* piece) const {
   for (size_t i = 0; i < stream.outputs.size(); ++i) {
-    const Field& field = (*plan_.layout->schema())[static_cast<size_t>(stream.outputs[i])];
-    if (field.varying == nullptr) continue;
+    const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(stream.outputs[i])];
     const auto column = static_cast<int>(i);
     const std::shared_ptr<arrow::Array> before = piece->rows->column(column);
-    ARROW_ASSIGN_OR_RAISE(auto after, field.varying->Normalize(before, &pool));
-    if (after == before) continue;
-    auto arrow_field = piece->rows->schema()->field(column)->WithType(after->type());
-    ARROW_ASSIGN_OR_RAISE(piece->rows, piece->rows->SetColumn(column, std::move(arrow_field), std::move(after)));
+    auto after = output.Prepare(before, chunk.pool.get());
+    if (!after.ok()) return InColumn(after.status(), chunk, output.path().ToString());
+    if (*after == before) continue;
+    auto arrow_field = piece->rows->schema()->field(column)->WithType((*after)->type());
+    ARROW_ASSIGN_OR_RAISE(piece->rows, piece->rows->SetColumn(column, std::move(arrow_field), std::move(*after)));
   }
   return arrow::Status::OK();
 }
@@ -102,7 +101,7 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   auto piece = stream.reader->Next();
   outcome.status = piece.status();
   if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
-  outcome.status = Normalize(stream, *chunk.pool, &*piece);
+  outcome.status = Prepare(chunk, stream, &*piece);
   if (!outcome.status.ok()) return outcome;
   outcome.piece_first_row = piece->first_row;
   outcome.piece_rows_read = piece->rows_read;
@@ -139,13 +138,13 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
     const arrow::Array& array = *piece.rows->column(static_cast<int>(i));
     if (output.converter == nullptr) {
       arrow::Status status = CopyVarying(task, lane.outputs[i], array, offset);
-      if (!status.ok()) return InColumn(status, *task.chunk, output.input);
+      if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
       continue;
     }
     const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
     const arrow::Status status =
         output.converter->ConvertArray(array, offset, task.rows, NumbersOf(piece, offset), target);
-    if (!status.ok()) return InColumn(status, *task.chunk, output.input);
+    if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
   }
   return arrow::Status::OK();
 }
@@ -218,7 +217,7 @@ arrow::Status Scheduler::ConvertConstants(const Task& task) {
     const auto& value = task.chunk->spec.input->partition_values()[static_cast<size_t>(output.partition_index)];
     ARROW_RETURN_NOT_OK(InColumn(
         output.converter->ConvertConstant(*value, task.rows, TargetOf(*plan_.layout, task.base, index, slot_row)),
-        *task.chunk, output.input));
+        *task.chunk, output.path().ToString()));
   }
   return arrow::Status::OK();
 }

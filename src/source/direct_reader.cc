@@ -66,7 +66,7 @@ class ParquetDirectReader final : public DirectReader {
     return Where(CatchParquet([&] {
                    std::vector<int> leaves;
                    for (int output : outputs) {
-                     const auto found = LeavesOf(*file_, projection.outputs[static_cast<size_t>(output)].input);
+                     const auto found = LeavesOf(*file_, projection.outputs[static_cast<size_t>(output)].path());
                      leaves.insert(leaves.end(), found.begin(), found.end());
                    }
                    buffer_bytes_ = StreamBufferBytes(*file_, row_group_, leaves);
@@ -78,7 +78,7 @@ class ParquetDirectReader final : public DirectReader {
   }
 
   arrow::Status OpenColumn(const OutputColumn& output) {
-    const std::vector<int> leaves = LeavesOf(*file_, output.input);
+    const std::vector<int> leaves = LeavesOf(*file_, output.path());
     if (leaves.size() != 1) return arrow::Status::Invalid("the file has no flat column of this name");
     const auto& leaf = *file_->metadata->schema()->Column(leaves[0]);
     const auto form = DirectForm(leaf, *file_->schema->GetFieldByName(output.input)->type());

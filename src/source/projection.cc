@@ -12,6 +12,7 @@
 #include "source/prune.h"
 #include "source/source.h"
 #include "source/text.h"
+#include "source/varying_field.h"
 
 namespace penstock {
 namespace {
@@ -25,17 +26,41 @@ struct OutputRequest {
 
 const std::vector<Op> kNoOps;
 
+/// The columns asked for, with Layout::kTensor each struct as its fields.
+std::vector<std::string> ColumnNames(const LoaderOptions& options, const arrow::Schema& schema,
+                                     const std::set<std::string>& transformed) {
+  const bool is_all = !options.columns;
+  if (options.layout == Layout::kArrow) return is_all ? schema.field_names() : *options.columns;
+  std::vector<std::string> names;
+  for (const std::string& name : is_all ? schema.field_names() : *options.columns) {
+    const auto path = FindPath(schema, name);
+    Preparation preparation(path ? schema.GetFieldByName(path->column) : nullptr);
+    const bool is_known = preparation.field() != nullptr && preparation.TakeField(path->fields).ok();
+    if (!is_known || transformed.contains(name)) {
+      names.push_back(name);
+      continue;
+    }
+    for (std::string& leaf : LeafNames(*preparation.field()->WithName(name))) {
+      const bool is_shadowed = is_all && leaf != name && !schema.GetAllFieldIndices(leaf).empty();
+      if (!is_shadowed) names.push_back(std::move(leaf));
+    }
+  }
+  return names;
+}
+
 /// The outputs in their order: see MakeProjection.
 arrow::Result<std::vector<OutputRequest>> RequestOutputs(const LoaderOptions& options, const arrow::Schema& schema) {
   std::map<std::string, const Transform*> transforms;
+  std::set<std::string> transformed;
   for (const Transform& transform : options.transforms) {
     if (!transforms.emplace(transform.output, &transform).second) {
       return arrow::Status::Invalid("transforms: the output ", text::Quoted(transform.output), " is given twice");
     }
+    transformed.insert(transform.output);
   }
   std::vector<OutputRequest> requests;
   std::set<std::string> names;
-  for (const std::string& name : options.columns ? *options.columns : schema.field_names()) {
+  for (const std::string& name : ColumnNames(options, schema, transformed)) {
     if (!names.insert(name).second) {
       return arrow::Status::Invalid(
           "the column ", text::Quoted(name),
@@ -84,20 +109,32 @@ bool IsIdentity(const OutputRequest& request, const arrow::Schema& schema) {
   return (request.input == kRowIdColumn || request.input == kFileColumn) && !schema.GetFieldByName(request.input);
 }
 
+std::string UnknownColumn(const std::string& name, const arrow::Schema& schema, const std::string& source) {
+  const bool is_dotted = name.find('.') != std::string::npos;
+  return text::UnknownColumn(name, source, is_dotted ? LeafNames(schema) : schema.field_names());
+}
+
 arrow::Result<OutputColumn> ResolveInput(const OutputRequest& request, const arrow::Schema& schema, int num_partitions,
-                                         const std::string& path) {
-  const std::vector<int> found = schema.GetAllFieldIndices(request.input);
-  const std::string unknown = found.empty() ? text::UnknownColumn(request.input, path, schema.field_names()) : "";
-  if (found.empty() && request.input == request.name) return arrow::Status::Invalid(unknown);
-  if (found.empty()) return arrow::Status::Invalid("the input of ", text::Quoted(request.name), ": ", unknown);
-  if (found.size() > 1) {
-    return arrow::Status::Invalid("column ", text::Quoted(request.input), " occurs ", found.size(), " times in ",
-                                  text::Quoted(path), "; it cannot be told which is meant");
+                                         const std::string& source) {
+  if (schema.GetAllFieldIndices(request.input).size() > 1) {
+    return arrow::Status::Invalid("column ", text::Quoted(request.input), " occurs ",
+                                  schema.GetAllFieldIndices(request.input).size(), " times in ", text::Quoted(source),
+                                  "; it cannot be told which is meant");
   }
+  const auto path = FindPath(schema, request.input);
+  if (!path) {
+    const std::string unknown = UnknownColumn(request.input, schema, source);
+    if (request.input == request.name) return arrow::Status::Invalid(unknown);
+    return arrow::Status::Invalid("the input of ", text::Quoted(request.name), ": ", unknown);
+  }
+  const int index = schema.GetFieldIndex(path->column);
   OutputColumn output;
-  output.input = request.input;
-  output.input_field = schema.field(found[0]);
-  output.partition_index = std::max(-1, found[0] - (schema.num_fields() - num_partitions));
+  output.input = path->column;
+  output.fields = path->fields;
+  output.input_field = schema.field(index);
+  output.partition_index = std::max(-1, index - (schema.num_fields() - num_partitions));
+  output.preparation = Preparation(output.input_field);
+  ARROW_RETURN_NOT_OK(output.preparation.TakeField(output.fields));
   return output;
 }
 
@@ -121,42 +158,82 @@ bool IsConsumer(const Op& op) {
 }
 
 bool NeedsVocabulary(const OutputRequest& request, const OutputColumn& output) {
-  return output.input_field->type()->id() == arrow::Type::DICTIONARY &&
+  return output.fields.empty() && output.input_field->type()->id() == arrow::Type::DICTIONARY &&
          std::none_of(request.ops->begin(), request.ops->end(), IsConsumer);
 }
 
-arrow::Status MakeConverter(const LoaderOptions& options, const OutputRequest& request,
-                            std::shared_ptr<arrow::Array> vocabulary, OutputColumn* output) {
-  const auto made = Converter::Make(request.name, *output->input_field, *request.ops, options.nulls, options.layout,
-                                    std::move(vocabulary));
-  if (made.ok()) {
-    output->converter = *made;
-    output->field = output->converter->field();
+/// What is put in where a value is missing before any op looks at it; null: nothing.
+const ops::FillNull* FirstFill(const OutputRequest& request, const NullPolicy& nulls) {
+  if (!request.ops->empty()) return std::get_if<ops::FillNull>(&request.ops->front());
+  const auto fill = nulls.fill.find(request.name);
+  return fill == nulls.fill.end() ? nullptr : &fill->second;
+}
+
+bool IsFill(const Op& op) { return std::holds_alternative<ops::FillNull>(op); }
+
+arrow::Status InOutput(const OutputRequest& request, const arrow::Status& status) {
+  return status.ok() ? status : status.WithMessage("column '", request.name, "': ", status.message());
+}
+
+/// Of a column that no Converter takes.
+arrow::Status MakeVarying(const LoaderOptions& options, const OutputRequest& request, const ops::FillNull* fill,
+                          OutputColumn* output) {
+  if (fill != nullptr) ARROW_RETURN_NOT_OK(output->preparation.Fill(*fill));
+  return VaryingField(request.name, output->preparation, options.layout, options.nulls).Value(&output->field);
+}
+
+arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& request,
+                         std::shared_ptr<arrow::Array> vocabulary, OutputColumn* output) {
+  const bool is_tensor = options.layout == Layout::kTensor;
+  const bool is_coded = vocabulary != nullptr;
+  const bool has_ops = !std::ranges::all_of(*request.ops, IsFill);
+  const ops::FillNull* fill = FirstFill(request, options.nulls);
+  Preparation& preparation = output->preparation;
+  const auto source_type = preparation.field()->type();
+  if (!output->fields.empty()) ARROW_RETURN_NOT_OK(InOutput(request, preparation.DecodeDictionary()));
+  if (is_tensor && output->partition_index < 0) ARROW_RETURN_NOT_OK(InOutput(request, preparation.MakeTensors()));
+  const auto takes_array = [&] {
+    return is_tensor ? IsVarying(*preparation.field()) : NeedsArray(*preparation.field());
+  };
+  const bool is_varying = output->partition_index < 0 && !is_coded && !has_ops && takes_array();
+  const bool is_filled_list = !is_tensor && fill != nullptr && !IsVarying(*preparation.field());
+  if (is_varying && !is_filled_list) {
+    ARROW_RETURN_NOT_OK(InOutput(request, MakeVarying(options, request, fill, output)));
+    output->field.source_type = source_type;
     return arrow::Status::OK();
   }
-  // What has no fixed size has no converter.
-  if (!made.status().IsTypeError() || !request.ops->empty() || output->partition_index >= 0 ||
-      options.layout != Layout::kArrow) {
-    return made.status();
-  }
-  const auto varying = VaryingColumn::Make(*output->input_field);
-  if (!varying.ok()) return made.status();
-  output->field.name = request.name;
-  output->field.source_type = output->input_field->type();
-  output->field.arrow_type = (*varying)->type();
-  output->field.varying = *varying;
+  ARROW_ASSIGN_OR_RAISE(output->converter, Converter::Make(request.name, *preparation.field(), *request.ops,
+                                                           options.nulls, options.layout, std::move(vocabulary)));
+  output->field = output->converter->field();
+  output->field.source_type = source_type;
   return arrow::Status::OK();
 }
 
-/// Converters that need no vocabulary come first: their errors cost no reading.
-arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<OutputRequest>& requests, Source& source,
-                             arrow::MemoryPool* pool, std::vector<OutputColumn>* outputs) {
+/// Two arrays of one name: the one of a column and that of another's mask, say.
+arrow::Status CheckNames(const std::vector<OutputColumn>& outputs, Layout layout) {
+  std::map<std::string, std::string> owners;
+  for (const OutputColumn& output : outputs) {
+    if (layout == Layout::kArrow) break;
+    for (const std::string& name : ArrayNames(output.field)) {
+      const auto [at, is_new] = owners.emplace(name, output.field.name);
+      if (is_new) continue;
+      return arrow::Status::Invalid("the columns ", text::Quoted(at->second), " and ", text::Quoted(output.field.name),
+                                    " both come with an array named ", text::Quoted(name),
+                                    "; leave one of them out (columns=)");
+    }
+  }
+  return arrow::Status::OK();
+}
+
+/// Outputs that need no vocabulary come first: their errors cost no reading.
+arrow::Status MakeOutputs(const LoaderOptions& options, const std::vector<OutputRequest>& requests, Source& source,
+                          arrow::MemoryPool* pool, std::vector<OutputColumn>* outputs) {
   std::vector<std::shared_ptr<arrow::Field>> dictionary_fields;
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
     if (output.identity != OutputColumn::Identity::kNone) continue;
     if (!NeedsVocabulary(requests[i], output)) {
-      ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], nullptr, &output));
+      ARROW_RETURN_NOT_OK(MakeOutput(options, requests[i], nullptr, &output));
     } else if (std::find(dictionary_fields.begin(), dictionary_fields.end(), output.input_field) ==
                dictionary_fields.end()) {
       dictionary_fields.push_back(output.input_field);
@@ -166,7 +243,7 @@ arrow::Status MakeConverters(const LoaderOptions& options, const std::vector<Out
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
     if (!output.field.name.empty()) continue;
-    ARROW_RETURN_NOT_OK(MakeConverter(options, requests[i], vocabularies.at(output.input), &output));
+    ARROW_RETURN_NOT_OK(MakeOutput(options, requests[i], vocabularies.at(output.input), &output));
   }
   return arrow::Status::OK();
 }
@@ -203,9 +280,43 @@ arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input,
                                 " in the first file; write one of them again with the other's type");
 }
 
+namespace {
+
+/// As CheckColumn, for a field of a struct; what else is in the struct may differ.
+arrow::Status CheckField(const arrow::Schema& schema, const std::string& input, const OutputColumn& output) {
+  const std::string where = input + ": column " + text::Quoted(output.path().ToString());
+  if (schema.GetAllFieldIndices(output.input).size() != 1) {
+    return arrow::Status::Invalid(where, " is missing here; the first file has it; leave the column or the file out");
+  }
+  Preparation here(schema.GetFieldByName(output.input)), first(output.input_field);
+  const arrow::Status status = here.TakeField(output.fields);
+  if (!status.ok()) {
+    return arrow::Status::Invalid(where, " is missing here (", status.message(),
+                                  "); the first file has it; leave the column or the file out");
+  }
+  ARROW_RETURN_NOT_OK(first.TakeField(output.fields));
+  if (here.field()->type()->Equals(*first.field()->type())) return arrow::Status::OK();
+  return arrow::Status::Invalid(where, " is of type ", here.field()->type()->ToString(), " here and ",
+                                first.field()->type()->ToString(),
+                                " in the first file; write one of them again with the other's type");
+}
+
+}  // namespace
+
+arrow::Result<std::shared_ptr<arrow::Array>> OutputColumn::Prepare(std::shared_ptr<arrow::Array> array,
+                                                                   arrow::MemoryPool* pool) const {
+  ARROW_ASSIGN_OR_RAISE(array, preparation.Run(std::move(array), pool));
+  return field.varying == nullptr ? std::move(array) : field.varying->Normalize(std::move(array), pool);
+}
+
 arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input) {
   for (const OutputColumn& output : projection.outputs) {
-    if (output.is_read()) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
+    if (!output.is_read()) continue;
+    if (output.fields.empty()) {
+      ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
+    } else {
+      ARROW_RETURN_NOT_OK(CheckField(schema, input, output));
+    }
   }
   for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *field));
   return arrow::Status::OK();
@@ -224,6 +335,19 @@ std::vector<std::string> NeededColumns(const Projection& projection, const std::
   return names;
 }
 
+std::vector<ColumnPath> NeededPaths(const Projection& projection, const std::vector<int>& outputs) {
+  std::vector<ColumnPath> paths;
+  const auto add = [&](const ColumnPath& path) {
+    if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
+  };
+  for (int output : outputs) {
+    const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
+    if (column.is_read()) add(column.path());
+  }
+  for (const auto& field : projection.filter_fields) add({field->name(), {}});
+  return paths;
+}
+
 arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source, arrow::MemoryPool* pool) {
   Projection projection;
   projection.dataset_schema = source.schema();
@@ -240,7 +364,8 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
   if (options.filter != nullptr) {
     ARROW_RETURN_NOT_OK(AddFilter(*options.filter, source.name(), source.num_partitions(), &projection));
   }
-  ARROW_RETURN_NOT_OK(MakeConverters(options, requests, source, pool, &projection.outputs));
+  ARROW_RETURN_NOT_OK(MakeOutputs(options, requests, source, pool, &projection.outputs));
+  ARROW_RETURN_NOT_OK(CheckNames(projection.outputs, options.layout));
   return projection;
 }
 

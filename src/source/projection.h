@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "ops/converter.h"
+#include "ops/preparation.h"
 #include "penstock/options.h"
+#include "source/column_path.h"
 
 namespace penstock {
 
@@ -18,15 +20,22 @@ class Source;
 
 /// One output column, resolved against the data set's schema (that of its first file).
 struct OutputColumn {
-  std::string input;                          ///< Source column.
-  std::shared_ptr<arrow::Field> input_field;  ///< Its field in the first file, or the partition field.
-  int partition_index = -1;                   ///< >= 0: a hive partition column; constant in each file.
+  std::string input;                           ///< Source column.
+  std::vector<std::string> fields;             ///< From that inwards through structs; empty: the column itself.
+  std::shared_ptr<arrow::Field> input_field;   ///< In the first file, or the partition field. Named `input`.
+  int partition_index = -1;                    ///< >= 0: a hive partition column; constant in each file.
   enum class Identity : uint8_t { kNone, kRowId, kFile } identity = Identity::kNone;
+  Preparation preparation;                     ///< Of the arrays that a PieceReader gives.
   Field field;                                 ///< What comes out.
   std::shared_ptr<const Converter> converter;  ///< Null where rows vary in size (Field::varying).
 
   /// True where its values are in the data; others are made from what is known about the rows.
   bool is_read() const { return partition_index < 0 && identity == Identity::kNone; }
+  ColumnPath path() const { return {input, fields}; }
+  /// What a PieceReader gave in the form that `converter` or Field::varying takes, with memory from `pool` where it is
+  /// not the same.
+  arrow::Result<std::shared_ptr<arrow::Array>> Prepare(std::shared_ptr<arrow::Array> array,
+                                                       arrow::MemoryPool* pool) const;
   bool is_dear() const { return converter != nullptr && converter->is_dear(); }
 };
 
@@ -49,6 +58,9 @@ struct Projection {
   bool selects_rows() const { return filter != nullptr || sample.has_value(); }
 };
 
+/// Dotted names are fields of structs; with Layout::kTensor a struct stands for all its fields ("s.a", "s.b"). Columns
+/// that have no fixed size become Arrow arrays or, with Layout::kTensor, lists of numbers flat arrays.
+///
 /// Resolves columns, transforms (an output's transform wins over a plain column of that name; transform outputs come at
 /// the place of the column of that name, or after the plain columns in the order given; a transform's input need not be
 /// in `columns`), filter and null policy against the source's schema. Reads the vocabularies of dictionary columns that
@@ -65,5 +77,7 @@ arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input,
 
 /// The source columns that `outputs` and the filter need, each once.
 std::vector<std::string> NeededColumns(const Projection& projection, const std::vector<int>& outputs);
+/// The same for a source that can read fields of structs by themselves.
+std::vector<ColumnPath> NeededPaths(const Projection& projection, const std::vector<int>& outputs);
 
 }  // namespace penstock

@@ -96,8 +96,9 @@ arrow::Result<std::shared_ptr<arrow::Schema>> PlainSchema(const ParquetFile& fil
 
 bool CanDecodeDirectly(const OutputColumn& output, const ParquetFile& file, const arrow::Schema& plain) {
   if (output.converter == nullptr || output.is_dear() || output.converter->takes_arrays_only()) return false;
+  if (!output.preparation.is_empty()) return false;
   const int field = file.schema->GetFieldIndex(output.input);
-  const std::vector<int> leaves = LeavesOf(file, output.input);
+  const std::vector<int> leaves = LeavesOf(file, output.path());
   if (leaves.size() != 1 || field >= plain.num_fields()) return false;
   const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(leaves[0]);
   const arrow::DataType& type = *file.schema->field(field)->type();
@@ -106,14 +107,48 @@ bool CanDecodeDirectly(const OutputColumn& output, const ParquetFile& file, cons
 
 }  // namespace
 
-std::vector<int> LeavesOf(const ParquetFile& file, const std::string& name) {
-  const int field = file.schema->GetFieldIndex(name);
+namespace {
+
+/// The node of a field below `node`, lists passed through; null where it is not found.
+const parquet::schema::Node* NodeOf(const parquet::schema::Node* node, const std::string& field) {
+  while (node->is_group()) {
+    const auto& group = static_cast<const parquet::schema::GroupNode&>(*node);
+    const bool is_list = node->converted_type() == parquet::ConvertedType::LIST ||
+                         (node->logical_type() != nullptr && node->logical_type()->is_list());
+    if (!is_list) {
+      const int index = group.FieldIndex(field);
+      return index < 0 ? nullptr : group.field(index).get();
+    }
+    node = group.field(0).get();
+    const bool has_element =
+        node->is_group() && static_cast<const parquet::schema::GroupNode&>(*node).field_count() == 1;
+    if (has_element) node = static_cast<const parquet::schema::GroupNode&>(*node).field(0).get();
+  }
+  return nullptr;
+}
+
+bool IsBelow(const parquet::schema::Node* leaf, const parquet::schema::Node* node) {
+  while (leaf != nullptr && leaf != node) leaf = leaf->parent();
+  return leaf == node;
+}
+
+}  // namespace
+
+std::vector<int> LeavesOf(const ParquetFile& file, const ColumnPath& path) {
+  const int column = file.schema->GetFieldIndex(path.column);
   std::vector<int> leaves;
-  if (field < 0) return leaves;
+  if (column < 0) return leaves;
   const parquet::SchemaDescriptor& schema = *file.metadata->schema();
-  const parquet::schema::Node* root = schema.group_node()->field(field).get();
+  const parquet::schema::Node* root = schema.group_node()->field(column).get();
+  const parquet::schema::Node* node = root;
+  for (const std::string& field : path.fields) {
+    node = NodeOf(node, field);
+    if (node == nullptr) break;
+  }
+  // Lists as old writers made them: the whole column is read then.
+  if (node == nullptr) node = root;
   for (int leaf = 0; leaf < schema.num_columns(); ++leaf) {
-    if (schema.GetColumnRoot(leaf) == root) leaves.push_back(leaf);
+    if (IsBelow(schema.Column(leaf)->schema_node().get(), node)) leaves.push_back(leaf);
   }
   return leaves;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "penstock/dtype.h"
+#include "source/column_path.h"
 #include "source/parquet_file.h"
 
 namespace parquet {
@@ -26,8 +27,9 @@ inline constexpr int64_t kStreamBufferBytes = 64 * 1024;
 /// The most that a dictionary converted to slot values may take; a larger one is converted per row.
 inline constexpr int64_t kMaxTableBytes = 4 * 1024 * 1024;
 
-/// Parquet's leaf columns below the top-level field `name`; empty where the file has no such field, or several.
-std::vector<int> LeavesOf(const ParquetFile& file, const std::string& name);
+/// Parquet's leaf columns of a column, or of a field in its structs; empty where the file has no such column, or
+/// several.
+std::vector<int> LeavesOf(const ParquetFile& file, const ColumnPath& path);
 
 /// What a typed column reader's values are for Converter::Convert; nullopt where the pair is none that it takes.
 std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type);

@@ -147,7 +147,7 @@ std::set<int> LeavesOfOutputs(const Projection& projection, const ParquetFile& f
   for (int output : outputs) {
     const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
     if (!column.is_read()) continue;
-    const auto found = LeavesOf(file, column.input);
+    const auto found = LeavesOf(file, column.path());
     leaves.insert(found.begin(), found.end());
   }
   return leaves;
@@ -161,7 +161,7 @@ int64_t DirectBytes(const ParquetFile& file, int row_group, const Projection& pr
   int64_t bytes = 0;
   for (int output : outputs) {
     const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
-    for (int i : LeavesOf(file, column.input)) {
+    for (int i : LeavesOf(file, column.path())) {
       const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
       const ChunkSizes sizes = SizesOf(*metadata->ColumnChunk(i));
       bytes += DecodeBytes(sizes, leaf, buffer_bytes) + ConvertBytes(sizes, leaf, *column.converter);
@@ -177,7 +177,7 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
   std::set<int> all = LeavesOfOutputs(projection, file, outputs);
   if (projection.filter != nullptr) {
     for (const auto& field : projection.filter_fields) {
-      const auto found = LeavesOf(file, field->name());
+      const auto found = LeavesOf(file, {field->name(), {}});
       all.insert(found.begin(), found.end());
     }
   }
@@ -207,7 +207,7 @@ int64_t ArenaBytes(const ParquetFile& file, int row_group, const Projection& pro
   int64_t bytes = 0;
   for (const OutputColumn& output : projection.outputs) {
     if (output.field.varying == nullptr || !output.is_read()) continue;
-    for (int i : LeavesOf(file, output.input)) {
+    for (int i : LeavesOf(file, output.path())) {
       bytes += ArenaBytesOf(*metadata->ColumnChunk(i), *file.metadata->schema()->Column(i));
     }
   }

@@ -44,6 +44,7 @@ class PieceColumn {
       : name_(std::move(name)), reader_(std::move(reader)), num_rows_(num_rows) {}
 
   const std::string& name() const { return name_; }
+  const std::shared_ptr<arrow::Field>& field() const { return reader_->schema()->field(0); }
 
   // The next `rows` rows as one array.
   arrow::Result<std::shared_ptr<Array>> Take(int64_t rows, arrow::MemoryPool* pool) {
@@ -124,8 +125,8 @@ class RowGroupPieces final : public PieceReader {
     num_rows_ = file_->metadata->RowGroup(row_group_)->num_rows();
     if (num_rows_ < 0) return arrow::Status::IOError("the footer says ", num_rows_, " rows");
     std::vector<int> leaves;
-    for (const std::string& name : NeededColumns(projection, outputs)) {
-      const auto found = LeavesOf(*file_, name);
+    for (const ColumnPath& path : NeededPaths(projection, outputs)) {
+      const auto found = LeavesOf(*file_, path);
       leaves.insert(leaves.end(), found.begin(), found.end());
     }
     const int64_t buffer_bytes = StreamBufferBytes(*file_, row_group_, leaves);
@@ -140,31 +141,32 @@ class RowGroupPieces final : public PieceReader {
   }
 
   arrow::Status OpenColumns(const Projection& projection, const std::vector<int>& outputs, uint64_t sample_key) {
-    for (const std::string& name : NeededColumns(projection, outputs)) {
-      ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(name); }), name));
+    std::vector<std::string> names;
+    for (const ColumnPath& path : NeededPaths(projection, outputs)) {
+      names.push_back(path.ToString());
+      ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(path); }), names.back()));
     }
     arrow::FieldVector fields;
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
       if (!column.is_read()) continue;
-      output_columns_.push_back(ColumnOf(column.input));
-      fields.push_back(file_->schema->GetFieldByName(column.input));
+      output_columns_.push_back(ColumnOf(column.path().ToString()));
+      fields.push_back(columns_[static_cast<size_t>(output_columns_.back())].field());
     }
     schema_ = arrow::schema(std::move(fields));
     if (!projection.selects_rows()) return arrow::Status::OK();
-    auto filter = PieceFilter::Make(projection, file_->entry.partition_values, sample_key,
-                                    NeededColumns(projection, outputs), output_columns_);
+    auto filter = PieceFilter::Make(projection, file_->entry.partition_values, sample_key, names, output_columns_);
     return Where(std::move(filter).Value(&filter_));
   }
 
   // A reader per column: an error can then name its column, and each column keeps its own length.
-  arrow::Status OpenColumn(const std::string& name) {
-    const std::vector<int> leaves = LeavesOf(*file_, name);
+  arrow::Status OpenColumn(const ColumnPath& path) {
+    const std::vector<int> leaves = LeavesOf(*file_, path);
     if (leaves.empty()) return arrow::Status::Invalid("the file has no such column");
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::RecordBatchReader> batches,
                           reader_->GetRecordBatchReader({row_group_}, leaves));
     if (batches->schema()->num_fields() != 1) return arrow::Status::IOError("the column's schema is inconsistent");
-    columns_.emplace_back(name, std::move(batches), num_rows_);
+    columns_.emplace_back(path.ToString(), std::move(batches), num_rows_);
     return arrow::Status::OK();
   }
 

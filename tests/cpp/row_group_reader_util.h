@@ -69,8 +69,13 @@ inline arrow::Result<Projection> ProjectAll(const ParquetFile& file, NullPolicy:
     if (arrow::is_base_binary_like(id) || arrow::is_binary_view_like(id)) ops.push_back(ops::HashBucket{1000003});
     ARROW_ASSIGN_OR_RAISE(auto converter,
                           Converter::Make(field->name(), *field, ops, policy, Layout::kTensor, nullptr));
-    Field out = converter->field();
-    projection.outputs.push_back({field->name(), field, -1, std::move(out), std::move(converter)});
+    OutputColumn output;
+    output.input = field->name();
+    output.input_field = field;
+    output.preparation = Preparation(field);
+    output.field = converter->field();
+    output.converter = std::move(converter);
+    projection.outputs.push_back(std::move(output));
   }
   return projection;
 }

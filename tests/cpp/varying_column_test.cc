@@ -129,7 +129,6 @@ TEST(VaryingColumn, CopiesWhatItIsGiven) {
   for (const TypePtr& type : Types()) {
     for (unsigned seed = 0; seed < 12; ++seed) {
       SCOPED_TRACE(type->ToString() + ", seed " + std::to_string(seed));
-      SCOPED_TRACE(type->ToString() + ", seed " + std::to_string(seed));
       RandomJson random(seed);
       const auto column = Column(type);
       const std::string json = random.Rows(*arrow::field("x", type), 1 + random.Below(150));
