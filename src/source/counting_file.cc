@@ -12,6 +12,14 @@ namespace penstock {
 namespace {
 
 thread_local int64_t thread_busy_ns = 0;
+thread_local bool is_background = false;
+
+// S3 lists files to the millisecond and describes one to the second: what is whole seconds says no more.
+bool IsSameTime(int64_t a_ns, int64_t b_ns) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  if (a_ns % kSecond != 0 && b_ns % kSecond != 0) return a_ns == b_ns;
+  return a_ns / kSecond == b_ns / kSecond;
+}
 
 int64_t BytesOf(int64_t bytes) { return bytes; }
 int64_t BytesOf(const std::shared_ptr<arrow::Buffer>& buffer) { return buffer->size(); }
@@ -30,9 +38,8 @@ class CountingFile : public arrow::io::RandomAccessFile {
     const auto start = std::chrono::steady_clock::now();
     auto result = read_once();
     const std::chrono::nanoseconds busy = std::chrono::steady_clock::now() - start;
-    thread_busy_ns += busy.count();
+    if (!is_background) AddReadWait(busy, counters_);
     if (counters_ != nullptr) {
-      counters_->busy_ns.fetch_add(busy.count(), std::memory_order_relaxed);
       counters_->reads.fetch_add(1, std::memory_order_relaxed);
       if (result.ok()) counters_->bytes.fetch_add(BytesOf(*result), std::memory_order_relaxed);
     }
@@ -99,10 +106,18 @@ arrow::Status CheckUnchanged(const FileEntry& entry, int64_t size_bytes, int64_t
     return arrow::Status::IOError("changed since the loader was made (size ", entry.size_bytes, " -> ", size_bytes,
                                   " bytes)", kRemedy);
   }
-  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && entry.mtime_ns != mtime_ns) {
+  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && !IsSameTime(entry.mtime_ns, mtime_ns)) {
     return arrow::Status::IOError("changed since the loader was made (written again, ", size_bytes, " bytes)", kRemedy);
   }
   return arrow::Status::OK();
+}
+
+BackgroundRead::BackgroundRead() { is_background = true; }
+BackgroundRead::~BackgroundRead() { is_background = false; }
+
+void AddReadWait(std::chrono::nanoseconds waited, IoCounters* counters) {
+  thread_busy_ns += waited.count();
+  if (counters != nullptr) counters->busy_ns.fetch_add(waited.count(), std::memory_order_relaxed);
 }
 
 int64_t IoCounters::ThreadBusyNs() { return thread_busy_ns; }

@@ -2,6 +2,7 @@
 
 #include <arrow/buffer.h>
 #include <arrow/filesystem/filesystem.h>
+#include <arrow/io/file.h>
 #include <arrow/type.h>
 #include <parquet/arrow/schema.h>
 #include <parquet/exception.h>
@@ -45,6 +46,17 @@ arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenUnchanged(arrow:
   ARROW_ASSIGN_OR_RAISE(auto file, fs.OpenInputFile(info));
   ARROW_ASSIGN_OR_RAISE(*size_bytes, file->GetSize());
   return file;
+}
+
+// Parquet's buffered streams ask for 64 KiB at a time: for what is on a disk or in memory that is as good as any.
+bool IsLocal(const arrow::io::RandomAccessFile& file) {
+  return dynamic_cast<const arrow::io::ReadableFile*>(&file) != nullptr || file.supports_zero_copy();
+}
+
+arrow::Status CheckRemote(arrow::fs::FileSystem& fs, const FileEntry& entry) {
+  ARROW_ASSIGN_OR_RAISE(const arrow::fs::FileInfo info, fs.GetFileInfo(entry.path));
+  if (!info.IsFile()) return arrow::Status::IOError("was deleted since the loader was made; make a new loader");
+  return CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count());
 }
 
 /// Why a file whose last four bytes are not Parquet's cannot be read.
@@ -163,6 +175,12 @@ arrow::Status ParseFooter(const arrow::Buffer& footer, int64_t size_bytes, Parqu
 arrow::Status OpenInto(arrow::fs::FileSystem& fs, IoCounters* counters, ParquetFile* out) {
   int64_t size_bytes = 0;
   ARROW_ASSIGN_OR_RAISE(auto file, OpenUnchanged(fs, out->entry, &size_bytes));
+  if (!IsLocal(*file)) {
+    auto remote = std::make_shared<RemoteFile>();
+    remote->check = [fs = fs.shared_from_this(), entry = out->entry] { return CheckRemote(*fs, entry); };
+    remote->counters = counters;
+    out->remote = std::move(remote);
+  }
   out->file = CountReads(std::move(file), out->entry, counters);
   ARROW_ASSIGN_OR_RAISE(auto footer, ReadFooter(*out->file, size_bytes));
   const arrow::Status parsed = CatchParquet([&] { return ParseFooter(*footer, size_bytes, out); });

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "source/prune.h"
+#include "source/range_reader.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
 #include "source/text.h"
@@ -14,7 +15,7 @@ namespace penstock {
 namespace {
 
 /// An open Parquet file; its footer is charged to the ledger's `metadata` account.
-class ParquetInput final : public Input {
+class ParquetInput final : public Input, public std::enable_shared_from_this<ParquetInput> {
  public:
   static arrow::Result<std::shared_ptr<const Input>> Open(arrow::fs::FileSystem& fs, const FileEntry& entry,
                                                           const InputContext& context, IoCounters* counters) {
@@ -67,6 +68,19 @@ class ParquetInput final : public Input {
   int64_t ArenaBytes(const Projection& projection, int chunk) const override {
     return EstimateArenaBytes(*file_, chunk, projection);
   }
+  FetchPlan PlanFetch(const Projection& projection, int chunk, int64_t most_bytes) const override {
+    return PlanRowGroupFetch(*file_, chunk, projection, read_plan_, most_bytes);
+  }
+  std::shared_ptr<RangeReader> Fetch(FetchPlan plan, std::shared_ptr<ReservedPool> pool,
+                                     arrow::internal::Executor* ahead) const override {
+    return std::make_shared<RangeReader>(*file_, std::move(plan), std::move(pool), ahead);
+  }
+  std::shared_ptr<const Input> Through(std::shared_ptr<RangeReader> ranges) const override {
+    auto through = std::make_shared<ParquetInput>(ReadThrough(*file_, std::move(ranges)), ledger_, /*bytes=*/0);
+    through->read_plan_ = read_plan_;
+    through->charged_ = shared_from_this();
+    return through;
+  }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
@@ -81,6 +95,7 @@ class ParquetInput final : public Input {
 
  private:
   std::shared_ptr<const ParquetFile> file_;
+  std::shared_ptr<const Input> charged_;  // Holds the footer that this one shares; null where it is its own.
   const std::shared_ptr<Ledger> ledger_;
   const int64_t bytes_;
 };
