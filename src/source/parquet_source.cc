@@ -17,17 +17,17 @@ namespace {
 /// An open Parquet file; its footer is charged to the ledger's `metadata` account.
 class ParquetInput final : public Input, public std::enable_shared_from_this<ParquetInput> {
  public:
-  static arrow::Result<std::shared_ptr<const Input>> Open(arrow::fs::FileSystem& fs, const FileEntry& entry,
-                                                          const InputContext& context, IoCounters* counters) {
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> file, OpenParquet(fs, entry, counters));
+  static arrow::Result<std::shared_ptr<const Input>> Open(std::shared_ptr<const ParquetFile> file,
+                                                          const InputContext& context) {
+    const std::string name = text::Quoted(file->entry.path);
     const int64_t bytes = file->MemoryBytes();
     if (!context.ledger->TryAdd(Account::kMetadata, bytes)) {
       return arrow::Status::OutOfMemory(
-          text::Quoted(entry.path), ": the footer takes ", bytes,
+          name, ": the footer takes ", bytes,
           " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
     }
     auto input = std::make_shared<ParquetInput>(std::move(file), context.ledger, bytes);
-    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->file_->schema, text::Quoted(entry.path)));
+    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->file_->schema, name));
     input->read_plan_ = MakeReadPlan(*context.projection, *input->file_, context.use_direct_decode);
     return input;
   }
@@ -102,13 +102,18 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
 
 class ParquetSequence final : public InputSequence {
  public:
-  ParquetSequence(const FileSet* files, InputContext context, IoCounters* counters)
-      : files_(files), context_(std::move(context)), counters_(counters) {}
+  /// \param first  the first file, where it is open already.
+  ParquetSequence(const FileSet* files, InputContext context, IoCounters* counters,
+                  std::shared_ptr<const ParquetFile> first)
+      : files_(files), context_(std::move(context)), counters_(counters), opened_(std::move(first)) {}
 
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (next_ == files_->files.size()) return nullptr;
-    ARROW_ASSIGN_OR_RAISE(auto input,
-                          ParquetInput::Open(*files_->filesystem, files_->files[next_], context_, counters_));
+    std::shared_ptr<const ParquetFile> file = std::move(opened_);
+    if (file == nullptr) {
+      ARROW_ASSIGN_OR_RAISE(file, OpenParquet(*files_->filesystem, files_->files[next_], counters_));
+    }
+    ARROW_ASSIGN_OR_RAISE(auto input, ParquetInput::Open(std::move(file), context_));
     ++next_;
     return input;
   }
@@ -117,6 +122,7 @@ class ParquetSequence final : public InputSequence {
   const FileSet* files_;
   const InputContext context_;
   IoCounters* const counters_;
+  std::shared_ptr<const ParquetFile> opened_;
   size_t next_ = 0;
 };
 
@@ -126,9 +132,9 @@ class ParquetSource final : public Source {
 
   arrow::Status Init() {
     const FileEntry& first = files_.files.front();
-    ARROW_ASSIGN_OR_RAISE(const auto file, OpenParquet(*files_.filesystem, first, counters_));
-    if (files_.files.size() == 1) known_rows_ = file->metadata->num_rows();
-    SetSchema(*file->schema, files_.partition_fields, first.path);
+    ARROW_ASSIGN_OR_RAISE(first_, OpenParquet(*files_.filesystem, first, counters_));
+    if (files_.files.size() == 1) known_rows_ = first_->metadata->num_rows();
+    SetSchema(*first_->schema, files_.partition_fields, first.path);
     return arrow::Status::OK();
   }
 
@@ -139,7 +145,7 @@ class ParquetSource final : public Source {
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
-    return std::make_unique<ParquetSequence>(&files_, context, counters_);
+    return std::make_unique<ParquetSequence>(&files_, context, counters_, std::move(first_));
   }
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
     return penstock::ReadVocabularies(fields, files_, pool, counters_);
@@ -149,6 +155,7 @@ class ParquetSource final : public Source {
   const FileSet files_;
   IoCounters* const counters_;
   int64_t known_rows_ = -1;
+  std::shared_ptr<const ParquetFile> first_;  // Until the first look ahead, so that its footer is read once for both.
 };
 
 }  // namespace

