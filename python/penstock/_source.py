@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import io
 import os
 import posixpath
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -187,12 +187,52 @@ def _from_fsspec(filesystem: object) -> fs.FileSystem:
 
 
 class _FSSpecHandler(fs.FSSpecHandler):  # type: ignore[misc] # pyarrow has no types.
-    """As pyarrow's, but two files that are open at once never share a position."""
+    """As pyarrow's, but files are read by `cat_file`, each range as it is asked for.
+
+    Files that `open` gives read ahead, into caches that nobody counts, and those of the memory file system
+    share a position.
+    """
+
+    @staticmethod
+    def _create_file_info(path: str, info: dict[str, Any]) -> fs.FileInfo:
+        known = fs.FSSpecHandler._create_file_info(path, {**info, "mtime": None})
+        # Each file system has its own word for the time, and its own type; what changes when the file is
+        # written again will do.
+        times = (info.get(key) for key in ("mtime", "LastModified", "last_modified", "updated", "created"))
+        for time in times:
+            seconds = time.timestamp() if isinstance(time, datetime) else time
+            if isinstance(seconds, (int, float)):
+                mtime_ns = round(seconds * 1e6) * 1000
+                return fs.FileInfo(path, known.type, size=known.size, mtime_ns=mtime_ns)
+        return known
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        if not self.fs.isfile(path):
-            raise FileNotFoundError(errno.ENOENT, "no such file", path)
-        file = self.fs.open(path, mode="rb")
-        if isinstance(file, io.BytesIO):  # fsspec's memory file system hands the same object to everybody.
-            return pa.BufferReader(file.getvalue())
-        return pa.PythonFile(file, mode="r")
+        info = self.fs.info(path)
+        if info["type"] != "file" or info["size"] is None:
+            return super().open_input_file(path)
+        return pa.PythonFile(_FSSpecFile(self.fs, path, info["size"]), mode="r")
+
+
+class _FSSpecFile(io.RawIOBase):
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs, self._path, self._size, self._position = fs, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._size, self._position + size)
+        data: bytes = self._fs.cat_file(self._path, start=self._position, end=end)
+        self._position += len(data)
+        return data

@@ -60,13 +60,33 @@ void RefuseToWrite(PyObject*, Args&&...) {
   PyErr_SetString(PyExc_NotImplementedError, "penstock only reads");
 }
 
+using GetReader = PyObject* (*)(PyObject*, bool, std::shared_ptr<arrow::io::RandomAccessFile>*);
+
+// pyarrow's own way from a NativeFile to the C++ file in it; null where this pyarrow has none of this signature.
+GetReader FindGetReader() {
+  constexpr const char* kSignature = "PyObject *(PyObject *, bool, std::shared_ptr< arrow::io::RandomAccessFile>  *)";
+  nb::object api = nb::module_::import_("pyarrow.lib").attr("__pyx_capi__");
+  nb::object capsule = api.attr("get")("get_reader");
+  if (PyCapsule_IsValid(capsule.ptr(), kSignature) == 0) return nullptr;
+  return reinterpret_cast<GetReader>(PyCapsule_GetPointer(capsule.ptr(), kSignature));
+}
+
+// S3 and the like are then read without the GIL, at several places at once. What is Python's is read through one layer.
+std::shared_ptr<arrow::io::RandomAccessFile> ToFile(const nb::object& file) {
+  const GetReader get_reader = FindGetReader();
+  if (get_reader == nullptr || !nb::isinstance(file, nb::module_::import_("pyarrow").attr("NativeFile"))) {
+    return std::make_shared<arrow::py::PyReadableFile>(file.ptr());
+  }
+  std::shared_ptr<arrow::io::RandomAccessFile> reader;
+  const nb::object done = nb::steal(get_reader(file.ptr(), /*use_memory_map=*/false, &reader));
+  if (!done.is_valid()) throw nb::python_error();
+  return reader;
+}
+
 template <typename File>
 auto OpenWith() {
   return [](PyObject* fs, const std::string& path, std::shared_ptr<File>* out) {
-    KeepPythonError([&] {
-      nb::object file = nb::handle(fs).attr("open_input_file")(path);
-      *out = std::make_shared<arrow::py::PyReadableFile>(file.ptr());
-    });
+    KeepPythonError([&] { *out = ToFile(nb::handle(fs).attr("open_input_file")(path)); });
   };
 }
 

@@ -46,21 +46,26 @@ void ReservedPool::GiveBackLocked(int64_t bytes) {
   }
 }
 
+arrow::Status ReservedPool::Take(int64_t bytes) {
+  MutexLock lock(mu_);
+  if (!TakeLocked(bytes)) {
+    return arrow::Status::OutOfMemory("the memory budget of ", ledger_->budget_bytes(), " bytes leaves no room for ",
+                                      bytes, " bytes more");
+  }
+  total_bytes_ += bytes;
+  ++allocations_;
+  return arrow::Status::OK();
+}
+
+void ReservedPool::GiveBack(int64_t bytes) {
+  MutexLock lock(mu_);
+  GiveBackLocked(bytes);
+}
+
 arrow::Status ReservedPool::Allocate(int64_t size, int64_t alignment, uint8_t** out) {
-  {
-    MutexLock lock(mu_);
-    if (!TakeLocked(size)) {
-      return arrow::Status::OutOfMemory("the memory budget of ", ledger_->budget_bytes(), " bytes leaves no room for ",
-                                        size, " bytes more");
-    }
-    total_bytes_ += size;
-    ++allocations_;
-  }
+  ARROW_RETURN_NOT_OK(Take(size));
   arrow::Status status = backend_->Allocate(size, alignment, out);
-  if (!status.ok()) {
-    MutexLock lock(mu_);
-    GiveBackLocked(size);
-  }
+  if (!status.ok()) GiveBack(size);
   return status;
 }
 
@@ -76,8 +81,13 @@ arrow::Status ReservedPool::Reallocate(int64_t old_size, int64_t new_size, int64
 
 void ReservedPool::Free(uint8_t* buffer, int64_t size, int64_t alignment) {
   backend_->Free(buffer, size, alignment);
+  GiveBack(size);
+}
+
+void ReservedPool::LowerPromise(int64_t bytes) {
   MutexLock lock(mu_);
-  GiveBackLocked(size);
+  promise_bytes_ = std::max<int64_t>(0, promise_bytes_ - bytes);
+  GiveBackLocked(0);
 }
 
 void ReservedPool::ReleasePromise() {

@@ -36,6 +36,13 @@ class ReservedPool : public arrow::MemoryPool {
   int64_t num_allocations() const override;
   std::string backend_name() const override { return "penstock"; }
 
+  /// Counts `bytes` that are about to be allocated elsewhere, until GiveBack() says that they are freed. OutOfMemory
+  /// as from Allocate().
+  arrow::Status Take(int64_t bytes);
+  void GiveBack(int64_t bytes);
+  /// Gives back so much of what is promised, because it was used and will not be again.
+  void LowerPromise(int64_t bytes);
+
   /// Moves `bytes` of what is allocated from `decode` to `blocks` (a block is ready and waits for its rows to be
   /// copied)...
   void MoveToBlocks(int64_t bytes);

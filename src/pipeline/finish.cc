@@ -26,6 +26,7 @@ void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) 
       PlaceAllLocked(doomed);
       if (IsStarvedForArenasLocked()) GiveUpOnArenasLocked();
       break;
+    case Task::Kind::kFetch:
     case Task::Kind::kNone:
       break;
   }

@@ -11,6 +11,7 @@
 #include "memory/reserved_pool.h"
 #include "plan/sizing.h"
 #include "source/input.h"
+#include "source/range_reader.h"
 #include "source/row_group_reader.h"
 
 namespace penstock {
@@ -102,6 +103,7 @@ struct Chunk {
   std::vector<PieceStream> streams;
   std::vector<std::unique_ptr<Lane>> lanes;
   std::shared_ptr<ReservedPool> pool;
+  std::shared_ptr<RangeReader> ranges;  ///< What spec.input reads through; null where nothing is fetched ahead.
 
   bool is_done() const;
 };

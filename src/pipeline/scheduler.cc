@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace penstock {
+namespace {
+
+constexpr int kFetchers = 8;
+
+}  // namespace
 
 namespace {
 
@@ -27,6 +32,9 @@ Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
       placing_(static_cast<size_t>(NumStreams(*plan_.projection))),
       most_slots_(plan_.sizing.open_slots + 1) {
   plan_.stats->SetSlots(most_slots_, 0);
+  if (plan_.num_workers == 0) return;
+  // Starts threads when there is something for them.
+  if (auto fetchers = arrow::internal::ThreadPool::Make(kFetchers); fetchers.ok()) fetchers_ = std::move(*fetchers);
 }
 
 Scheduler::~Scheduler() = default;
@@ -66,6 +74,7 @@ void Scheduler::RunWorker() {
 void Scheduler::RunTask(const Task& task, Doomed made_room) {
   ++running_tasks_;
   mu_.Unlock();
+  for (const auto& ranges : made_room.ranges) ranges->ReadDirectly();
   made_room = {};
 
   const int64_t began_ns = NowNs();
@@ -81,7 +90,7 @@ void Scheduler::RunTask(const Task& task, Doomed made_room) {
     stage = task.lane->kind == Lane::Kind::kDirect ? Stage::kDecode : Stage::kTransform;
     bytes = task.rows * plan_.layout->bytes() / plan_.layout->rows();
   }
-  plan_.stats->AddTask(stage, busy_ns, 1, bytes);
+  if (task.kind != Task::Kind::kFetch) plan_.stats->AddTask(stage, busy_ns, 1, bytes);
 
   mu_.Lock();
   Doomed doomed;
@@ -120,12 +129,15 @@ void Scheduler::Clear() {
     slots.swap(open_);
     pending.swap(pending_);
     lanes_.clear();
+    unfetched_.clear();
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
   int64_t slot_bytes = 0;
   for (const auto& [index, slot] : slots) slot_bytes += slot.storage.bytes;
   slots.clear();
+  chunks.clear();  // Waits for requests under way.
+  fetchers_.reset();
   plan_.ledger->Sub(Account::kSlots, slot_bytes);
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <arrow/result.h>
+#include <arrow/util/thread_pool.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <map>
 #include <memory>
@@ -103,11 +105,12 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
     bool is_starved = false;  ///< ... for memory for its arenas.
   };
   struct Task {
-    enum class Kind : uint8_t { kNone, kPlan, kPiece, kMorsel, kMakeRoom };
+    enum class Kind : uint8_t { kNone, kPlan, kFetch, kPiece, kMorsel, kMakeRoom };
     Kind kind = Kind::kNone;
     Lane* lane = nullptr;
     Chunk* chunk = nullptr;
     PieceStream* stream = nullptr;
+    std::shared_ptr<RangeReader> ranges;  ///< kFetch.
     int64_t slot = 0;
     uint8_t* base = nullptr;          ///< The slot's memory.
     const ArenaFill* fill = nullptr;  ///< Of the slot; what concerns these rows does not change any more.
@@ -131,6 +134,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
     std::vector<std::unique_ptr<DirectReader>> readers;
     std::vector<std::unique_ptr<PieceReader>> piece_readers;
     std::vector<std::shared_ptr<const Block>> blocks;
+    std::vector<std::shared_ptr<RangeReader>> ranges;  ///< What they hold goes; they live on.
     bool empty() const {
       return lanes.empty() && chunks.empty() && readers.empty() && piece_readers.empty() && blocks.empty();
     }
@@ -146,6 +150,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool TakeMakeRoomLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   bool AdmitLocked() PENSTOCK_REQUIRES(mu_);
+  bool MayFetchAheadLocked() const PENSTOCK_REQUIRES(mu_);
   int64_t PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   Lack LackLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasMorselLocked() const PENSTOCK_REQUIRES(mu_);
@@ -256,6 +261,9 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   }
   std::map<int64_t, std::unique_ptr<Chunk>> chunks_ PENSTOCK_GUARDED_BY(mu_);
   std::set<LaneKey> lanes_ PENSTOCK_GUARDED_BY(mu_);
+  std::shared_ptr<arrow::internal::ThreadPool>
+      fetchers_;  // Null where nothing is fetched ahead. Constant until Clear().
+  std::deque<std::shared_ptr<RangeReader>> unfetched_ PENSTOCK_GUARDED_BY(mu_);  // Of chunks just admitted.
   std::vector<Lane*> starved_lanes_ PENSTOCK_GUARDED_BY(mu_);
   int64_t next_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;
   std::vector<Placing> placing_ PENSTOCK_GUARDED_BY(mu_);  // By stream.

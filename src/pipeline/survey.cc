@@ -81,6 +81,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
+  bool is_fetched = false;
   ARROW_ASSIGN_OR_RAISE(const auto inputs, source.Open(context));
   for (int64_t i = 0; i < most_inputs; ++i) {
     // The first is always looked at: it says how columns are decoded.
@@ -96,6 +97,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
       survey.arena_row_bytes =
           std::max(survey.arena_row_bytes,
                    static_cast<double>(input->ArenaBytes(projection, chunk)) / static_cast<double>(rows));
+      is_fetched = is_fetched || !sizing.fetch.blocks.empty();
       ++survey.chunks;
       survey.rows +=
           projection.filter == nullptr && projection.sample ? RowsInSample(*projection.sample, *input, chunk) : rows;
@@ -105,6 +107,8 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
     }
   }
   survey.window_chunk_bytes = window.most_chunk_bytes();
+  // One more is fetched ahead of the open slots.
+  if (is_fetched && is_counted && options.num_workers > 0) survey.window_chunk_bytes += survey.most_chunk_bytes;
   survey.window_input_bytes = window.most_input_bytes(survey.most_input_bytes);
   return survey;
 }

@@ -13,6 +13,12 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
   if (is_stopping_) return false;
   while (AdmitLocked()) {
   }
+  if (!unfetched_.empty()) {
+    task->kind = Task::Kind::kFetch;
+    task->ranges = std::move(unfetched_.front());
+    unfetched_.pop_front();
+    return true;
+  }
   PlaceAllLocked(doomed);
   return TakePlanLocked(task) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
          TakeMakeRoomLocked(task, doomed);
@@ -36,12 +42,17 @@ bool Scheduler::AdmitLocked() {
   if (!pending_.has_value() || failed_slot_ != kNever) return false;
   // Whoever gives memory back comes by here next: the peak must not depend on who is quicker.
   if (freeing_tasks_ > 0) return false;
+  bool is_ahead = false;
   if (plan_.is_counted()) {
-    if (SlotOf(frontier_row_) >= SlotEndLocked() || chunks_.size() >= kMaxOpenChunks) return false;
+    if (chunks_.size() >= kMaxOpenChunks) return false;
+    is_ahead = SlotOf(frontier_row_) >= SlotEndLocked();
+    if (is_ahead && !MayFetchAheadLocked()) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
     return false;
   }
   auto pool = ReservedPool::TryMake(plan_.ledger, pending_sizing_.promise_bytes);
+  if (pool == nullptr && is_ahead) return false;
+  const bool is_promised = pool != nullptr;
   if (pool == nullptr && chunks_.empty()) {
     // Alone it may try with what there is: the estimate may be too high, and nobody else could make room.
     pool = ReservedPool::TryMake(plan_.ledger, 0);
@@ -57,6 +68,11 @@ bool Scheduler::AdmitLocked() {
   chunk->pool = std::move(pool);
   chunk->streams = MakeStreams(*chunk, *plan_.projection, pending_sizing_.piece_rows);
   chunk->begin_row = frontier_row_;
+  if (is_promised && !pending_sizing_.fetch.blocks.empty()) {
+    chunk->ranges = chunk->spec.input->Fetch(std::move(pending_sizing_.fetch), chunk->pool, fetchers_.get());
+    chunk->spec.input = chunk->spec.input->Through(chunk->ranges);
+    if (fetchers_ != nullptr) unfetched_.push_back(chunk->ranges);
+  }
   pending_.reset();
   if (plan_.is_counted()) {
     if (plan_.limit) chunk->rows = std::min(chunk->rows, *plan_.limit - frontier_row_);
@@ -70,6 +86,12 @@ bool Scheduler::AdmitLocked() {
   }
   chunks_.emplace(chunk->sequence, std::move(chunk));
   return true;
+}
+
+// One row group beyond the open slots is on its way while those before it are decoded.
+bool Scheduler::MayFetchAheadLocked() const {
+  if (fetchers_ == nullptr || pending_sizing_.fetch.blocks.empty()) return false;
+  return chunks_.empty() || SlotOf(chunks_.rbegin()->second->begin_row) < SlotEndLocked();
 }
 
 // The slot that the stream's next piece is for; kNever where none is wanted now.
@@ -192,6 +214,7 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream,
         doomed->readers.push_back(std::move(other->reader));
       }
     }
+    if (each->ranges != nullptr) doomed->ranges.push_back(each->ranges);
     each->pool->ReleasePromise();
   }
 }

@@ -44,6 +44,9 @@ Scheduler::Outcome Scheduler::Execute(const Task& task) {
   switch (task.kind) {
     case Task::Kind::kPlan:
       return ExecutePlan(task);
+    case Task::Kind::kFetch:
+      task.ranges->Start();
+      return {};
     case Task::Kind::kPiece:
       return ExecutePiece(task);
     case Task::Kind::kMorsel: {

@@ -62,7 +62,13 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
   ChunkSizing sizing;
   const int64_t direct_bytes = input.DirectBytes(projection, chunk.index);
   sizing.promise_bytes = sizing.least_bytes = direct_bytes;
-  if (input.read_plan().through_arrow.empty() && !projection.selects_rows()) return sizing;
+  // Half of what decoding leaves: the next chunk is fetched while this one is decoded.
+  const auto plan_fetch = [&] {
+    sizing.fetch = input.PlanFetch(projection, chunk.index, (most_bytes - sizing.promise_bytes) / 2);
+    sizing.promise_bytes += sizing.fetch.bytes;
+    return sizing;
+  };
+  if (input.read_plan().through_arrow.empty() && !projection.selects_rows()) return plan_fetch();
 
   const auto promise = [&](int64_t piece_rows) {
     return direct_bytes +
@@ -81,7 +87,7 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
     sizing.promise_bytes = promise(sizing.piece_rows);
   }
   sizing.least_bytes = promise(std::clamp<int64_t>(kLeastPieceBytes / row_bytes, 1, chunk.rows));
-  return sizing;
+  return plan_fetch();
 }
 
 }  // namespace penstock

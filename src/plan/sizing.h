@@ -34,7 +34,8 @@ int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows);
 struct ChunkSizing {
   int64_t piece_rows = 0;     ///< Rows per piece through Arrow; 0: nothing goes that way.
   int64_t promise_bytes = 0;  ///< To be reserved when it is opened.
-  int64_t least_bytes = 0;    ///< What it needs with the smallest pieces.
+  int64_t least_bytes = 0;    ///< What it needs with the smallest pieces, and nothing fetched ahead.
+  FetchPlan fetch;            ///< Of a remote file; part of the promise.
 
   /// \param most_bytes  that decoding may take; pieces get smaller to stay below, as far as they can.
   static ChunkSizing Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes);

@@ -1,5 +1,7 @@
 #include "source/counting_file.h"
 
+#include <arrow/io/file.h>
+
 #include <arrow/buffer.h>
 #include <arrow/filesystem/filesystem.h>
 #include <arrow/io/file.h>
@@ -13,6 +15,14 @@ namespace penstock {
 namespace {
 
 thread_local int64_t thread_busy_ns = 0;
+thread_local bool is_background = false;
+
+// S3 lists files to the millisecond and describes one to the second: what is whole seconds says no more.
+bool IsSameTime(int64_t a_ns, int64_t b_ns) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  if (a_ns % kSecond != 0 && b_ns % kSecond != 0) return a_ns == b_ns;
+  return a_ns / kSecond == b_ns / kSecond;
+}
 
 int64_t BytesOf(int64_t bytes) { return bytes; }
 int64_t BytesOf(const std::shared_ptr<arrow::Buffer>& buffer) { return buffer->size(); }
@@ -31,9 +41,8 @@ class CountingFile : public arrow::io::RandomAccessFile {
     const auto start = std::chrono::steady_clock::now();
     auto result = read_once();
     const std::chrono::nanoseconds busy = std::chrono::steady_clock::now() - start;
-    thread_busy_ns += busy.count();
+    if (!is_background) AddReadWait(busy, counters_);
     if (counters_ != nullptr) {
-      counters_->busy_ns.fetch_add(busy.count(), std::memory_order_relaxed);
       counters_->reads.fetch_add(1, std::memory_order_relaxed);
       if (result.ok()) counters_->bytes.fetch_add(BytesOf(*result), std::memory_order_relaxed);
     }
@@ -100,10 +109,18 @@ arrow::Status CheckUnchanged(const FileEntry& entry, int64_t size_bytes, int64_t
     return arrow::Status::IOError("changed since the loader was made (size ", entry.size_bytes, " -> ", size_bytes,
                                   " bytes)", kRemedy);
   }
-  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && entry.mtime_ns != mtime_ns) {
+  if (entry.mtime_ns >= 0 && mtime_ns >= 0 && !IsSameTime(entry.mtime_ns, mtime_ns)) {
     return arrow::Status::IOError("changed since the loader was made (written again, ", size_bytes, " bytes)", kRemedy);
   }
   return arrow::Status::OK();
+}
+
+BackgroundRead::BackgroundRead() { is_background = true; }
+BackgroundRead::~BackgroundRead() { is_background = false; }
+
+void AddReadWait(std::chrono::nanoseconds waited, IoCounters* counters) {
+  thread_busy_ns += waited.count();
+  if (counters != nullptr) counters->busy_ns.fetch_add(waited.count(), std::memory_order_relaxed);
 }
 
 int64_t IoCounters::ThreadBusyNs() { return thread_busy_ns; }
@@ -114,7 +131,8 @@ std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::i
 }
 
 arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenCounted(arrow::fs::FileSystem& fs,
-                                                                        const FileEntry& entry, IoCounters* counters) {
+                                                                        const FileEntry& entry, IoCounters* counters,
+                                                                        bool* is_local) {
   ARROW_ASSIGN_OR_RAISE(arrow::fs::FileInfo info, fs.GetFileInfo(entry.path));
   if (info.type() == arrow::fs::FileType::NotFound) {
     return arrow::Status::IOError("no such file; it was there when the files were listed, or the path is wrong");
@@ -122,6 +140,9 @@ arrow::Result<std::shared_ptr<arrow::io::RandomAccessFile>> OpenCounted(arrow::f
   if (!info.IsFile()) return arrow::Status::IOError("is not a file");
   ARROW_RETURN_NOT_OK(CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count()));
   ARROW_ASSIGN_OR_RAISE(auto file, fs.OpenInputFile(info));
+  if (is_local != nullptr) {
+    *is_local = dynamic_cast<const arrow::io::ReadableFile*>(file.get()) != nullptr || file->supports_zero_copy();
+  }
   return CountReads(std::move(file), entry, counters);
 }
 

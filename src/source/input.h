@@ -10,12 +10,18 @@
 #include <vector>
 
 #include "memory/reserved_pool.h"
+#include "source/fetch_plan.h"
 #include "source/piece_reader.h"
 #include "source/projection.h"
+
+namespace arrow::internal {
+class Executor;
+}
 
 namespace penstock {
 
 class DirectReader;
+class RangeReader;
 
 /// How the columns of an input are read: decoded straight into the slot, or through Arrow arrays.
 struct ReadPlan {
@@ -63,6 +69,18 @@ class Input {
 
   /// What the chunk's rows take in the arenas of slots: columns of varying size, but for what they take per row.
   virtual int64_t ArenaBytes(const Projection& projection, int chunk) const = 0;
+
+  /// How the bytes of a chunk that are needed come from far away, in at most `most_bytes` of memory; no blocks where
+  /// they are near. Fetch() carries it out, with requests made `ahead` where that is not null, and the chunk's readers
+  /// are then opened from Through() of that.
+  virtual FetchPlan PlanFetch(const Projection& /*projection*/, int /*chunk*/, int64_t /*most_bytes*/) const {
+    return {};
+  }
+  virtual std::shared_ptr<RangeReader> Fetch(FetchPlan /*plan*/, std::shared_ptr<ReservedPool> /*pool*/,
+                                             arrow::internal::Executor* /*ahead*/) const {
+    return nullptr;
+  }
+  virtual std::shared_ptr<const Input> Through(std::shared_ptr<RangeReader> /*ranges*/) const { return nullptr; }
 
   /// A reader of some of ReadPlan::through_arrow; with a filter, of all.
   /// \param piece_rows  rows to read at once, >= 1.

@@ -1,6 +1,7 @@
 #include "source/parquet_file.h"
 
 #include <arrow/buffer.h>
+#include <arrow/filesystem/filesystem.h>
 #include <arrow/io/interfaces.h>
 #include <arrow/type.h>
 #include <parquet/arrow/schema.h>
@@ -32,6 +33,12 @@ constexpr std::string_view kMagic = "PAR1";
 constexpr std::string_view kEncryptedMagic = "PARE";
 
 std::string BytesText(int64_t bytes) { return std::to_string(bytes) + " bytes"; }
+
+arrow::Status CheckRemote(arrow::fs::FileSystem& fs, const FileEntry& entry) {
+  ARROW_ASSIGN_OR_RAISE(const arrow::fs::FileInfo info, fs.GetFileInfo(entry.path));
+  if (!info.IsFile()) return arrow::Status::IOError("was deleted since the loader was made; make a new loader");
+  return CheckUnchanged(entry, info.size(), info.mtime().time_since_epoch().count());
+}
 
 /// Why a file whose last four bytes are not Parquet's cannot be read.
 arrow::Status BadMagic(arrow::io::RandomAccessFile& file, std::string_view tail_magic) {
@@ -147,8 +154,15 @@ arrow::Status ParseFooter(const arrow::Buffer& footer, int64_t size_bytes, Parqu
 }
 
 arrow::Status OpenInto(arrow::fs::FileSystem& fs, IoCounters* counters, ParquetFile* out) {
-  ARROW_ASSIGN_OR_RAISE(out->file, OpenCounted(fs, out->entry, counters));
+  bool is_local = true;
+  ARROW_ASSIGN_OR_RAISE(out->file, OpenCounted(fs, out->entry, counters, &is_local));
   ARROW_ASSIGN_OR_RAISE(const int64_t size_bytes, out->file->GetSize());
+  if (!is_local) {
+    auto remote = std::make_shared<RemoteFile>();
+    remote->check = [fs = fs.shared_from_this(), entry = out->entry] { return CheckRemote(*fs, entry); };
+    remote->counters = counters;
+    out->remote = std::move(remote);
+  }
   ARROW_ASSIGN_OR_RAISE(auto footer, ReadFooter(*out->file, size_bytes));
   const arrow::Status parsed = CatchParquet([&] { return ParseFooter(*footer, size_bytes, out); });
   if (parsed.ok() || parsed.IsInvalid() || parsed.IsOutOfMemory()) return parsed;

@@ -7,6 +7,7 @@
 #include <parquet/type_fwd.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,12 +21,19 @@ class ReaderProperties;
 
 namespace penstock {
 
+/// Of a file that is not on this machine, where a request costs milliseconds.
+struct RemoteFile {
+  std::function<arrow::Status()> check;  ///< OK where the file is still what its entry says; asks for it.
+  IoCounters* counters = nullptr;        ///< May be null.
+};
+
 /// One open Parquet file: its bytes and its footer.
 ///
 /// Ownership: shared by the row groups that are being read. Threads: reading at positions may be done from any thread.
 struct ParquetFile {
   FileEntry entry;
   std::shared_ptr<arrow::io::RandomAccessFile> file;  ///< Counts into IoCounters.
+  std::shared_ptr<const RemoteFile> remote;           ///< Null: local, or in memory.
   std::shared_ptr<parquet::FileMetaData> metadata;
   std::shared_ptr<arrow::Schema>
       schema;                ///< As Arrow reads it (ARROW:schema honoured, its key-value metadata dropped).

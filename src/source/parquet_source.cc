@@ -6,6 +6,7 @@
 
 #include "source/file_kind.h"
 #include "source/prune.h"
+#include "source/range_reader.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
 #include "source/row_sample.h"
@@ -16,20 +17,19 @@ namespace penstock {
 namespace {
 
 /// An open Parquet file; its footer is charged to the ledger's `metadata` account.
-class ParquetInput final : public Input {
+class ParquetInput final : public Input, public std::enable_shared_from_this<ParquetInput> {
  public:
-  static arrow::Result<std::shared_ptr<const Input>> Open(const FileSet& files, size_t index,
-                                                          const InputContext& context, IoCounters* counters) {
-    const FileEntry& entry = files.files[index];
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const ParquetFile> file, OpenParquet(*files.filesystem, entry, counters));
+  static arrow::Result<std::shared_ptr<const Input>> Open(std::shared_ptr<const ParquetFile> file, size_t index,
+                                                          const InputContext& context) {
+    const std::string name = text::Quoted(file->entry.path);
     const int64_t bytes = file->MemoryBytes();
     if (!context.ledger->TryAdd(Account::kMetadata, bytes)) {
       return arrow::Status::OutOfMemory(
-          text::Quoted(entry.path), ": the footer takes ", bytes,
+          name, ": the footer takes ", bytes,
           " bytes of memory, more than memory_budget has room for; raise memory_budget by that much");
     }
     auto input = std::make_shared<ParquetInput>(std::move(file), context.ledger, bytes);
-    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->parquet_->schema, text::Quoted(entry.path)));
+    ARROW_RETURN_NOT_OK(CheckSchema(*context.projection, *input->parquet_->schema, name));
     input->file_index_ = static_cast<int64_t>(index);
     input->read_plan_ = MakeReadPlan(*context.projection, *input->parquet_, context.use_direct_decode);
     return input;
@@ -71,6 +71,20 @@ class ParquetInput final : public Input {
   int64_t ArenaBytes(const Projection& projection, int chunk) const override {
     return EstimateArenaBytes(*parquet_, chunk, projection);
   }
+  FetchPlan PlanFetch(const Projection& projection, int chunk, int64_t most_bytes) const override {
+    return PlanRowGroupFetch(*parquet_, chunk, projection, read_plan_, most_bytes);
+  }
+  std::shared_ptr<RangeReader> Fetch(FetchPlan plan, std::shared_ptr<ReservedPool> pool,
+                                     arrow::internal::Executor* ahead) const override {
+    return std::make_shared<RangeReader>(*parquet_, std::move(plan), std::move(pool), ahead);
+  }
+  std::shared_ptr<const Input> Through(std::shared_ptr<RangeReader> ranges) const override {
+    auto through = std::make_shared<ParquetInput>(ReadThrough(*parquet_, std::move(ranges)), ledger_, /*bytes=*/0);
+    through->read_plan_ = read_plan_;
+    through->file_index_ = file_index_;
+    through->charged_ = shared_from_this();
+    return through;
+  }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
@@ -87,27 +101,36 @@ class ParquetInput final : public Input {
 
  private:
   std::shared_ptr<const ParquetFile> parquet_;
+  std::shared_ptr<const Input> charged_;  // Holds the footer that this one shares; null where it is its own.
   const std::shared_ptr<Ledger> ledger_;
   const int64_t bytes_;
 };
 
 class ParquetSequence final : public InputSequence {
  public:
-  ParquetSequence(const FileSet* files, InputContext context, IoCounters* counters)
-      : files_(files), context_(std::move(context)), counters_(counters) {}
+  /// \param first  the first file, where it is open already.
+  ParquetSequence(const FileSet* files, InputContext context, IoCounters* counters,
+                  std::shared_ptr<const ParquetFile> first)
+      : files_(files), context_(std::move(context)), counters_(counters), opened_(std::move(first)) {}
 
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (next_ == files_->files.size()) return nullptr;
-    auto opened = ParquetInput::Open(*files_, next_, context_, counters_);
-    ARROW_RETURN_NOT_OK(OrMixed(opened.status(), *files_, next_, FileKind::kParquet, counters_));
+    std::shared_ptr<const ParquetFile> file = std::move(opened_);
+    if (file == nullptr) {
+      auto opened = OpenParquet(*files_->filesystem, files_->files[next_], counters_);
+      ARROW_RETURN_NOT_OK(OrMixed(opened.status(), *files_, next_, FileKind::kParquet, counters_));
+      file = std::move(*opened);
+    }
+    ARROW_ASSIGN_OR_RAISE(auto input, ParquetInput::Open(std::move(file), next_, context_));
     ++next_;
-    return opened;
+    return input;
   }
 
  private:
   const FileSet* files_;
   const InputContext context_;
   IoCounters* const counters_;
+  std::shared_ptr<const ParquetFile> opened_;
   size_t next_ = 0;
 };
 
@@ -117,9 +140,9 @@ class ParquetSource final : public Source {
 
   arrow::Status Init() {
     const FileEntry& first = files_.files.front();
-    ARROW_ASSIGN_OR_RAISE(const auto file, OpenParquet(*files_.filesystem, first, counters_));
-    if (files_.files.size() == 1) known_rows_ = file->metadata->num_rows();
-    SetSchema(*file->schema, files_.partition_fields, first.path);
+    ARROW_ASSIGN_OR_RAISE(first_, OpenParquet(*files_.filesystem, first, counters_));
+    if (files_.files.size() == 1) known_rows_ = first_->metadata->num_rows();
+    SetSchema(*first_->schema, files_.partition_fields, first.path);
     return arrow::Status::OK();
   }
 
@@ -131,7 +154,7 @@ class ParquetSource final : public Source {
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
-    return std::make_unique<ParquetSequence>(&files_, context, counters_);
+    return std::make_unique<ParquetSequence>(&files_, context, counters_, std::move(first_));
   }
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
     return penstock::ReadVocabularies(fields, files_, pool, counters_);
@@ -141,6 +164,7 @@ class ParquetSource final : public Source {
   const FileSet files_;
   IoCounters* const counters_;
   int64_t known_rows_ = -1;
+  std::shared_ptr<const ParquetFile> first_;  // Until the first look ahead, so that its footer is read once for both.
 };
 
 }  // namespace

@@ -118,6 +118,38 @@ def test_fsspec_file_systems(memory: Any, num_workers: int) -> None:
             ps.Loader(f"{start}z.parquet", format="numpy", **options)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_fsspec_files_are_read_in_few_large_ranges(memory: Any, tmp_path: Path, num_workers: int) -> None:
+    """One range for the columns of a row group, no others; a file written again is an error."""
+    names = ["x", "b", "c", "d", "e"]
+    table = pa.table({name: pa.array(range(160_000), pa.int64()) for name in names})
+    pq.write_table(
+        table, tmp_path / "wide.parquet", row_group_size=40_000, use_dictionary=False, compression="none"
+    )
+    content = (tmp_path / "wide.parquet").read_bytes()
+    memory.pipe("/data/wide.parquet", content)
+    ranges: list[tuple[int, int]] = []
+
+    class Counting(type(memory)):  # type: ignore[misc]
+        cachable = False
+
+        def cat_file(self, path: str, start: int, end: int) -> bytes:
+            ranges.append((start, end))
+            return bytes(super().cat_file(path, start=start, end=end))
+
+    for columns, requests in ((["x", "b"], 4), (["x", "e"], 8), (names, 4)):
+        options: dict[str, Any] = {"filesystem": Counting(), "num_workers": num_workers, "columns": columns}
+        ranges.clear()
+        assert read("/data/wide.parquet", **options) == list(range(160_000))
+        data = [end - start for start, end in ranges if end != len(content)]
+        assert len(data) == requests
+        assert sum(data) < 160_000 * 8 * len(columns) * 1.02
+    loader = ps.Loader("/data/wide.parquet", format="numpy", **options)
+    memory.pipe("/data/wide.parquet", content)
+    with pytest.raises(OSError, match=r"wide\.parquet.*changed since the loader was made"):
+        rows_of(loader)
+
+
 class RefusalError(Exception):
     """What no library knows."""
 
