@@ -55,7 +55,7 @@ struct StatsReport {
   MemoryReport memory;
   std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "collate", "finalize",
                            ///< "budget", "slots" or "none" (too little ran to tell).
-  std::string advice;  ///< A sentence that says what to change.
+  std::string advice;      ///< A sentence that says what to change.
 
   /// A table for people, several lines, no trailing newline.
   std::string ToString() const;

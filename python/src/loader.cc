@@ -247,8 +247,8 @@ void BindLoader(nb::module_& m) {
       .def("__init__", &InitLoader, nb::kw_only(), "paths"_a, "table"_a.none(), "stream"_a.none(), "is_one_shot"_a,
            "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
            "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
-           "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(), "collate_workers"_a, "collate_batches"_a,
-           "is_consumer_apart"_a, "direct_decode"_a)
+           "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(),
+           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their "

@@ -1,7 +1,5 @@
 #include "source/counting_file.h"
 
-#include <arrow/io/file.h>
-
 #include <arrow/buffer.h>
 #include <arrow/filesystem/filesystem.h>
 #include <arrow/io/file.h>

@@ -92,19 +92,16 @@ FetchPlan FetchPlan::Of(std::vector<ReadRange> columns, int64_t most_bytes) {
 FetchPlan PlanRowGroupFetch(const ParquetFile& file, int row_group, const Projection& projection, const ReadPlan& plan,
                             int64_t most_bytes) {
   if (file.remote == nullptr) return {};
-  std::set<std::string> names;
-  for (const std::vector<int>* outputs : {&plan.direct, &plan.through_arrow}) {
-    for (int output : *outputs) names.insert(projection.outputs[static_cast<size_t>(output)].input);
-  }
-  if (projection.filter != nullptr) {
-    for (const auto& field : projection.filter_fields) names.insert(field->name());
-  }
+  std::vector<int> outputs = plan.direct;
+  outputs.insert(outputs.end(), plan.through_arrow.begin(), plan.through_arrow.end());
   std::vector<ReadRange> columns;
   const arrow::Status status = CatchParquet([&] {
     const auto group = file.metadata->RowGroup(row_group);
-    for (const std::string& name : names) {
-      for (int leaf : LeavesOf(file, name)) columns.push_back(RangeOf(*group->ColumnChunk(leaf)));
+    std::set<int> leaves;
+    for (const ColumnPath& path : NeededPaths(projection, outputs)) {
+      for (int leaf : LeavesOf(file, path)) leaves.insert(leaf);
     }
+    for (int leaf : leaves) columns.push_back(RangeOf(*group->ColumnChunk(leaf)));
     return arrow::Status::OK();
   });
   // Opening the row group will say what is wrong with it.

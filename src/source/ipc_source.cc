@@ -18,6 +18,7 @@
 #include "source/pooled_file.h"
 #include "source/prune.h"
 #include "source/row_group_reader.h"
+#include "source/row_sample.h"
 #include "source/text.h"
 #include "source/unified_dictionaries.h"
 

@@ -20,10 +20,10 @@ class Source;
 
 /// One output column, resolved against the data set's schema (that of its first file).
 struct OutputColumn {
-  std::string input;                           ///< Source column.
-  std::vector<std::string> fields;             ///< From that inwards through structs; empty: the column itself.
-  std::shared_ptr<arrow::Field> input_field;   ///< In the first file, or the partition field. Named `input`.
-  int partition_index = -1;                    ///< >= 0: a hive partition column; constant in each file.
+  std::string input;                          ///< Source column.
+  std::vector<std::string> fields;            ///< From that inwards through structs; empty: the column itself.
+  std::shared_ptr<arrow::Field> input_field;  ///< In the first file, or the partition field. Named `input`.
+  int partition_index = -1;                   ///< >= 0: a hive partition column; constant in each file.
   enum class Identity : uint8_t { kNone, kRowId, kFile } identity = Identity::kNone;
   Preparation preparation;                     ///< Of the arrays that a PieceReader gives.
   Field field;                                 ///< What comes out.

@@ -103,7 +103,8 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
   return stream + sizes.page_compressed + page + dictionary;
 }
 
-// Scratch strips (values twice, indices, validity, what Parquet's decoders write to), and the dictionary as slot values.
+// Scratch strips (values twice, indices, validity, what Parquet's decoders write to), and the dictionary as slot
+// values.
 int64_t ConvertBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter) {
   const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
   const bool is_viewed = is_bytes || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;

@@ -182,7 +182,7 @@ class StreamedSequence final : public InputSequence {
   const std::shared_ptr<ReservedPool> pool_;  // Of all that the readers hold and give.
   size_t file_ = 0;
   Reader reader_;
-  int64_t num_given_ = 0;  // Batches of the file...
+  int64_t num_given_ = 0;       // Batches of the file...
   int64_t num_rows_given_ = 0;  // ... and their rows.
 };
 
