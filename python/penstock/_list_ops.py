@@ -63,7 +63,8 @@ class pad_list(Op):  # noqa: N801 - used like a function.
             raise ValueError(f"side is 'right' or 'left', got {self.side!r}")
 
     def _to_native(self) -> NativeOp:
-        return _core.PadList(self.length, native_number(self.value), self.side, self.truncate or None)
+        truncate = None if self.truncate is False else str(self.truncate)
+        return _core.PadList(self.length, native_number(self.value), self.side, truncate)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def _from_arrow(result: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
             break
         shape.append(result.type.list_size)
         result = result.flatten()
-    return result.to_numpy(zero_copy_only=False).reshape(shape)
+    flat: np.ndarray[Any, Any] = result.to_numpy(zero_copy_only=False)
+    return flat.reshape(shape)
 
 
 def _as_type(found: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock import _core
-from penstock.ops import NativeOp, Op
+from penstock._op import NativeOp, Op
 
 __all__ = ["spin"]
 

@@ -186,7 +186,7 @@ TEST_F(RangeReaderTest, AFailureIsTheReadersOfItsBlockAlone) {
   EXPECT_TRUE(ReadColumn(*reader, kColumns[0], 60'000).ok());
   EXPECT_EQ(ReadColumn(*reader, kColumns[2], 60'000).message(), "no");
   EXPECT_EQ(ReadColumn(*reader, kColumns[2], 60'000).message(), "no");
-  EXPECT_EQ(ReadColumn(*reader, {11 * kMiB, 10}, 10).message(), "OK") << "not in the plan";
+  EXPECT_TRUE(ReadColumn(*reader, {11 * kMiB, 10}, 10).ok()) << "not in the plan";
   changed = arrow::Status::IOError("changed");
   EXPECT_EQ(ReadColumn(*reader, {11 * kMiB, 10}, 10).message(), "changed");
 }
