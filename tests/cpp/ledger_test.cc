@@ -74,7 +74,7 @@ TEST(LedgerTest, WhatOthersAllocatedTakesNothingFromWhatIsSetAside) {
   Ledger ledger(100);
   ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30, /*metadata_bytes=*/10);
   ledger.Add(Account::kPython, 200);
-  EXPECT_EQ(ledger.FreeBytes(Account::kSlots), -100);  // The same group: its own excess.
+  EXPECT_EQ(ledger.FreeBytes(Account::kSlots), -140);  // The same group: its own excess.
   EXPECT_FALSE(ledger.TryAdd(Account::kSlots, 1));
   EXPECT_FALSE(ledger.TryAdd(Account::kDecode, 31));
   ASSERT_TRUE(ledger.TryAdd(Account::kDecode, 20));
