@@ -123,8 +123,13 @@ Projection ProjectionOf(const ParquetFile& file, const std::vector<std::string>&
   projection.dataset_schema = file.schema;
   for (const std::string& name : names) {
     const auto field = file.schema->GetFieldByName(name);
-    projection.outputs.push_back(
-        {name, field, -1, OrDie(Converter::Make(name, *field, {}, NullPolicy{}, Layout::kTensor, nullptr))});
+    OutputColumn output;
+    output.input = name;
+    output.input_field = field;
+    output.preparation = Preparation(field);
+    output.converter = OrDie(Converter::Make(name, *field, {}, NullPolicy{}, Layout::kTensor, nullptr));
+    output.field = output.converter->field();
+    projection.outputs.push_back(std::move(output));
   }
   return projection;
 }

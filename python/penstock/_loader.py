@@ -33,8 +33,8 @@ from penstock._device import check_device
 from penstock._epoch import Epoch, UserCode
 from penstock._reports import Explanation, Stats
 from penstock._schema import Schema
-from penstock._split import Split
 from penstock._source import NativeSource, Source, to_native_filesystem, to_native_source
+from penstock._split import Split
 from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Loader:
         _direct_decode: bool = True,
     ) -> None:
         part = source if isinstance(source, Split) else None
-        native = to_native_source(source.source if part else source, filesystem)
+        native = to_native_source(source if part is None else part.source, filesystem)
         self._options: dict[str, Any] = {
             "source": part or _plain_source(source, native),
             "batch_size": check_int("batch_size", batch_size, 1, MAX_INT64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -76,4 +77,4 @@ def split(source: Any, fractions: Sequence[float], seed: int = 0) -> tuple[Split
         bounds[-1] = 1.0
     if bounds[-1] > 1:
         raise ValueError(f"the sum of the fractions is {bounds[-1]:g}, which is more than 1")
-    return tuple(Split(source, seed, *pair) for pair in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(Split(source, seed, *pair) for pair in itertools.pairwise(bounds))

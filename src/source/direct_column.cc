@@ -50,6 +50,8 @@ class TypedColumn final : public DirectColumn {
 
   arrow::Status Open() {
     ARROW_ASSIGN_OR_RAISE(scratch_buffer_, arrow::AllocateBuffer(sizeof(Scratch), source_.pool));
+    // Spread() copies what stands behind the last value.
+    std::memset(scratch_buffer_->mutable_data(), 0, sizeof(Scratch));
     scratch_ = reinterpret_cast<Scratch*>(scratch_buffer_->mutable_data());
     pages_ = OpenColumnPages(*source_.file, source_.row_group, source_.leaf,
                              MakeReaderProperties(source_.pool, source_.buffer_bytes));

@@ -93,8 +93,8 @@ int64_t StoredAndFinalWidth(const parquet::ColumnDescriptor& leaf) {
 // Stream buffer, a stored and an unpacked page, the dictionary's page and its values.
 int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, int64_t buffer_bytes) {
   const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
-  // Where the chunk is longer than the buffer, Arrow grows it once to look at a header across its end; both copies
-  // count meanwhile.
+  // Where the chunk is longer than the buffer, it is grown once to look at a header across its end, or to hold a page;
+  // both copies count meanwhile.
   const int64_t stream =
       sizes.compressed > buffer_bytes ? 2 * buffer_bytes + parquet::kDefaultBufferSize : buffer_bytes;
   int64_t dictionary = sizes.dictionary_uncompressed;
@@ -103,13 +103,13 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
   return stream + sizes.page_compressed + page + dictionary;
 }
 
-// Scratch strips (values twice, indices, validity, what Parquet's decoders write to), and the dictionary as slot
+// Scratch strips (values twice, indices, validity; views of what Parquet's decoders give), and the dictionary as slot
 // values.
 int64_t ConvertBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter) {
   const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
   const bool is_viewed = is_bytes || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;
   const int64_t value = is_viewed ? int64_t{sizeof(BytesView)} : PhysicalWidth(leaf);
-  const int64_t scratch = Converter::kStrip * (2 * value + 2 * 4 + 1 + 16) + 64;
+  const int64_t scratch = Converter::kStrip * (2 * value + 2 * 4 + 1 + (is_viewed ? 16 : 0)) + 64;
   if (sizes.dictionary_uncompressed == 0) return scratch;
   const int64_t stored = is_bytes ? 4 + 4 : PhysicalWidth(leaf);
   const int64_t table = sizes.dictionary_uncompressed / stored * ByteWidth(converter.field().dtype);
