@@ -145,7 +145,9 @@ TEST_F(RangeReaderTest, EachByteIsAskedForOnceAndFreedBehindTheLastReader) {
       EXPECT_EQ(far->direct, 0);
       EXPECT_LE(ledger->Report().total.peak_bytes, 16 * kMiB);
       EXPECT_EQ(pool->bytes_allocated(), 0);
-      if (plan.is_whole) EXPECT_EQ(held(), 0) << "the promise goes with the bytes";
+      if (plan.is_whole) {
+        EXPECT_EQ(held(), 0) << "the promise goes with the bytes";
+      }
       EXPECT_TRUE(ReadColumn(*reader, {5 * kMiB, 10}, 10).ok()) << "once more";
       reader.reset();
       pool.reset();

@@ -245,7 +245,7 @@ def test_small_budgets_take_smaller_steps(server: Server, num_workers: int) -> N
     requests = []
     options = {"columns": ["x", "c3"], "batch_size": 1000, "num_workers": num_workers, "limit": 2 * ROWS}
     least = wide(server, **options).explain().to_dict()["least_budget_bytes"]
-    for budget in (least, least + (3 << 20), 64 << 20):
+    for budget in (least, least + (2 << 20), 64 << 20):
         loader = wide(server, **options, memory_budget=budget)
         server.rules()
         assert rows_of(loader) == ALL[: 2 * ROWS]
