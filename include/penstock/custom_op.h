@@ -103,7 +103,7 @@ struct CustomOpExchange {
 /// Changes with this header and with Arrow, whose types cross the border.
 inline constexpr int kCustomOpAbi = ARROW_VERSION_MAJOR * 1000 + 1;
 
-/// Exports an op from a shared object, for LoadCustomOp() and Python's ps.ops.native(). `make` is a function of
+/// Exports an op from a shared object, for LoadCustomOp(). `make` is a function of
 /// const CustomOpParams& that returns arrow::Result<std::shared_ptr<const CustomOp>>.
 #define PENSTOCK_EXPORT_OP(symbol, make)                                                                  \
   extern "C" __attribute__((visibility("default"))) void symbol(::penstock::CustomOpExchange* exchange) { \

@@ -1,11 +1,9 @@
-"""Ops of the user's own: written in Python, or in C++ and loaded from a shared object."""
+"""Ops of the user's own, written in Python."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +12,7 @@ from penstock import _core
 from penstock._op import NativeOp, Op, check_int, number_type_name
 from penstock._python_result import to_numpy
 
-__all__ = ["get_include", "native", "python"]
+__all__ = ["python"]
 
 
 @dataclass(frozen=True)
@@ -83,60 +81,3 @@ class python(Op):  # noqa: N801 - used like a function.
 
     def _to_native(self) -> NativeOp:
         return _core.python_op(self._run, f"python({self._fn_name})", self.dtype, list(self.shape))
-
-
-@dataclass(frozen=True, init=False)
-class native(Op):  # noqa: N801
-    """An op written in C++ and loaded from a shared object; it runs without the GIL.
-
-    It must be the first op of its column; other ops may follow. How to write one: ``penstock/custom_op.h``
-    (in `get_include`) and ``examples/cpp_custom_op``. It is built against the Arrow of the installed pyarrow,
-    and again when pyarrow's major version changes.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The shared object. Loaded when a loader is made, for as long as the process lives.
-    symbol : str
-        The name given to PENSTOCK_EXPORT_OP.
-    **params : str, int, float or bool
-        Settings of the op. It gets them as text, "true" and "false" for a bool.
-
-    Raises
-    ------
-    TypeError
-        If a parameter is of another type.
-    """
-
-    path: str
-    symbol: str
-    params: tuple[tuple[str, str], ...]
-
-    def __init__(
-        self, path: str | os.PathLike[str], symbol: str, /, **params: str | int | float | bool
-    ) -> None:
-        object.__setattr__(self, "path", os.fspath(path))
-        object.__setattr__(self, "symbol", symbol)
-        object.__setattr__(
-            self, "params", tuple((name, _as_text(name, value)) for name, value in sorted(params.items()))
-        )
-
-    def __repr__(self) -> str:
-        words = [repr(self.path), repr(self.symbol), *(f"{name}={value!r}" for name, value in self.params)]
-        return f"native({', '.join(words)})"
-
-    def _to_native(self) -> NativeOp:
-        return _core.load_custom_op(self.path, self.symbol, dict(self.params))
-
-
-def _as_text(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    raise TypeError(f"the parameter {name} is a str, int, float or bool, got {type(value).__name__}")
-
-
-def get_include() -> str:
-    """Return the folder of the C++ headers that an op of one's own needs (``penstock/custom_op.h``)."""
-    return str(Path(__file__).parent / "include")
