@@ -1,6 +1,6 @@
 """The native part of penstock. Not public: use the names in `penstock`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -48,6 +48,23 @@ class Clip:
 class Spin:
     def __init__(self, mean_us: float, sigma: float, heavy_every: int, heavy_factor: float, is_sleep: bool) -> None: ...
 
+class PadList:
+    def __init__(self, length: int, value: FillNull, side: str, truncate: str | None) -> None: ...
+
+class ListLength:
+    def __init__(self) -> None: ...
+
+class Custom:
+    """An op of the user's own."""
+
+def load_custom_op(path: str, symbol: str, params: Mapping[str, str]) -> Custom:
+    """The op that a shared object exports."""
+
+def python_op(run: Callable[[ArrowExport], object], name: str, dtype: str, shape: Sequence[int]) -> Custom:
+    """
+    An op written in Python; `run` gives a C-contiguous buffer of as many rows as it gets.
+    """
+
 class ArrowExport:
     """
     Arrow data on its way to a library that speaks the Arrow PyCapsule interface.
@@ -74,7 +91,7 @@ class Charge:
 class Loader:
     """The native loader behind penstock.Loader."""
 
-    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, direct_decode: bool) -> None: ...
+    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, direct_decode: bool) -> None: ...
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """
