@@ -52,7 +52,7 @@ arrow::Status NotBatches(nb::handle item, int64_t position) {
 /// Threads: one at a time, without the GIL.
 class IteratorReader final : public arrow::RecordBatchReader {
  public:
-  explicit IteratorReader(nb::object iterator) : iterator_(iterator.ptr()) {}
+  explicit IteratorReader(nb::object iterator) : iterator_(iterator.release().ptr()) {}
 
   /// Pulls the first item, whose schema is that of the reader.
   arrow::Status Init() {

@@ -148,7 +148,7 @@ arrow::Status LoaderImpl::Init() {
   metadata_bytes_ = source_->MemoryBytes();
   {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
-    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, *source_, vocabulary_pool.get()));
+    ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, *source_, vocabulary_pool));
   }
   int64_t known_rows = !projection_.selects_rows() ? source_->known_rows() : -1;
   if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);

@@ -92,7 +92,7 @@ class BatchPieces final : public PieceReader {
 
  private:
   arrow::Status Load() {
-    auto loaded = load_(pool_.get());
+    auto loaded = load_(pool_);
     ARROW_RETURN_NOT_OK(text::WithContext(loaded.status(), where_));
     const arrow::RecordBatch& batch = **loaded;
     num_rows_ = batch.num_rows();
@@ -174,7 +174,7 @@ class BatchInput final : public Input, public std::enable_shared_from_this<Batch
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
                                                          int64_t piece_rows, int64_t skip_rows) const override {
-    const auto load = [batch = parts_.batches[static_cast<size_t>(chunk)]](arrow::MemoryPool*) {
+    const auto load = [batch = parts_.batches[static_cast<size_t>(chunk)]](const std::shared_ptr<arrow::MemoryPool>&) {
       return arrow::Result<std::shared_ptr<arrow::RecordBatch>>(batch);
     };
     const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file(), begin_row(), chunk) : 0;

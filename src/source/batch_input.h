@@ -16,7 +16,8 @@ namespace penstock {
 
 /// The batch of a chunk, with the columns that the projection needs at least; buffers come from `pool` where there are
 /// new ones.
-using BatchLoader = std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>(arrow::MemoryPool* pool)>;
+using BatchLoader =
+    std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>(const std::shared_ptr<arrow::MemoryPool>& pool)>;
 
 /// A PieceReader of slices of one batch, which is loaded and validated in full when the first piece is asked for.
 /// \param where  of the chunk, for messages.

@@ -82,15 +82,15 @@ arrow::Result<std::shared_ptr<const IpcFile>> OpenIpc(arrow::fs::FileSystem& fs,
 
 /// The columns `fields` of one record batch, read the way that knows dictionaries. In a file all of them (and what
 /// later messages add to them) come before every batch, so that any batch has them whole.
-arrow::Result<std::shared_ptr<arrow::RecordBatch>> ReadWithDictionaries(const IpcFile& file, std::vector<int> fields,
-                                                                        int batch, arrow::MemoryPool* pool) {
+arrow::Result<std::shared_ptr<arrow::RecordBatch>> ReadWithDictionaries(
+    const IpcFile& file, std::vector<int> fields, int batch, const std::shared_ptr<arrow::MemoryPool>& pool) {
   ARROW_ASSIGN_OR_RAISE(const int64_t size_bytes, file.file->GetSize());
   ipc::IpcReadOptions options;
-  options.memory_pool = pool;
+  options.memory_pool = pool.get();
   options.use_threads = false;
   options.included_fields = std::move(fields);
-  ARROW_ASSIGN_OR_RAISE(auto reader,
-                        ipc::RecordBatchFileReader::Open(PooledPart(file.file, 0, size_bytes, pool), options));
+  ARROW_ASSIGN_OR_RAISE(
+      auto reader, ipc::RecordBatchFileReader::Open(PooledPart(file.file, 0, size_bytes, pool.get(), pool), options));
   return reader->ReadRecordBatch(batch);
 }
 
@@ -153,7 +153,9 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
     for (const std::string& name : NeededColumns(projection, outputs)) {
       fields.push_back(file_->schema->GetFieldIndex(name));
     }
-    const auto load = [this, chunk, fields](arrow::MemoryPool* batch_pool) { return Load(chunk, fields, batch_pool); };
+    const auto load = [this, chunk, fields](const std::shared_ptr<arrow::MemoryPool>& batch_pool) {
+      return Load(chunk, fields, batch_pool);
+    };
     const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file(), begin_row(), chunk) : 0;
     return OpenBatchPieces(load, Where(chunk), shared_from_this(), projection, outputs, partition_values(),
                            std::move(pool), piece_rows, skip_rows, sample_key);
@@ -207,7 +209,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
 
   arrow::Status ReadDictionaries() {
     pool_ = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
-    auto batch = ReadWithDictionaries(*file_, dictionaries_, 0, pool_.get());
+    auto batch = ReadWithDictionaries(*file_, dictionaries_, 0, pool_);
     ARROW_RETURN_NOT_OK(text::WithContext(batch.status(), file_->name() + ": reading the dictionaries"));
     memo_.emplace();
     ARROW_RETURN_NOT_OK(memo_->fields().AddSchemaFields(*file_->schema));
@@ -224,17 +226,17 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
 
   // The needed columns alone are read, buffer by buffer.
   arrow::Result<std::shared_ptr<arrow::RecordBatch>> Load(int chunk, const std::vector<int>& fields,
-                                                          arrow::MemoryPool* pool) const {
+                                                          const std::shared_ptr<arrow::MemoryPool>& pool) const {
     if (!nested_.empty()) return ReadWithDictionaries(*file_, {}, chunk, pool);
     ARROW_ASSIGN_OR_RAISE(const auto metadata, ReadIpcMetadata(*file_->file, block(chunk)));
     ARROW_ASSIGN_OR_RAISE(const IpcBatchHeader now, ParseIpcBatchHeader(*metadata));
     if (now.rows != header(chunk).rows) return arrow::Status::IOError("has changed since the file was opened");
     ipc::IpcReadOptions options;
-    options.memory_pool = pool;
+    options.memory_pool = pool.get();
     options.use_threads = false;
     options.included_fields = fields;
     const auto body =
-        PooledPart(file_->file, block(chunk).offset + block(chunk).metadata_bytes, block(chunk).body_bytes, pool);
+        PooledPart(file_->file, block(chunk).offset + block(chunk).metadata_bytes, block(chunk).body_bytes, pool.get());
     return ipc::ReadRecordBatch(*metadata, file_->schema, memo_ ? &*memo_ : &kNoDictionaries, options, body.get());
   }
 
@@ -293,8 +295,9 @@ class IpcSource final : public Source {
     return std::make_unique<IpcSequence>(&files_, context, counters_);
   }
 
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
-    ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool));
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                               const std::shared_ptr<arrow::MemoryPool>& pool) override {
+    ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
     if (fields.empty()) return Vocabularies{};
     for (const FileEntry& entry : files_.files) {
       ARROW_ASSIGN_OR_RAISE(const auto file, OpenIpc(*files_.filesystem, entry, counters_));

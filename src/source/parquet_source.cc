@@ -156,8 +156,9 @@ class ParquetSource final : public Source {
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
     return std::make_unique<ParquetSequence>(&files_, context, counters_, std::move(first_));
   }
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
-    return penstock::ReadVocabularies(fields, files_, pool, counters_);
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                               const std::shared_ptr<arrow::MemoryPool>& pool) override {
+    return penstock::ReadVocabularies(fields, files_, pool.get(), counters_);
   }
 
  private:

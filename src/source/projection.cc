@@ -227,7 +227,7 @@ arrow::Status CheckNames(const std::vector<OutputColumn>& outputs, Layout layout
 
 /// Outputs that need no vocabulary come first: their errors cost no reading.
 arrow::Status MakeOutputs(const LoaderOptions& options, const std::vector<OutputRequest>& requests, Source& source,
-                          arrow::MemoryPool* pool, std::vector<OutputColumn>* outputs) {
+                          const std::shared_ptr<arrow::MemoryPool>& pool, std::vector<OutputColumn>* outputs) {
   std::vector<std::shared_ptr<arrow::Field>> dictionary_fields;
   for (size_t i = 0; i < requests.size(); ++i) {
     OutputColumn& output = (*outputs)[i];
@@ -348,7 +348,8 @@ std::vector<ColumnPath> NeededPaths(const Projection& projection, const std::vec
   return paths;
 }
 
-arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source, arrow::MemoryPool* pool) {
+arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source,
+                                         const std::shared_ptr<arrow::MemoryPool>& pool) {
   Projection projection;
   projection.dataset_schema = source.schema();
   ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));

@@ -68,7 +68,8 @@ struct Projection {
 /// \return Invalid for unknown columns (naming near misses and listing what there is), for a filter on an unknown
 /// column, of a non-boolean type or that compares types that do not compare,
 ///         for duplicate outputs; Converter::Make's errors.
-arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source, arrow::MemoryPool* pool);
+arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& source,
+                                         const std::shared_ptr<arrow::MemoryPool>& pool);
 
 /// Checks an input's schema against the projection (see the rule above). Errors start with "input: ".
 arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input);

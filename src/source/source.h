@@ -73,7 +73,8 @@ class Source {
 
   /// The values of dictionary columns over all inputs, each value once, in order of first appearance.
   /// \param fields  of dictionary type, all in schema().
-  virtual arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) = 0;
+  virtual arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                                       const std::shared_ptr<arrow::MemoryPool>& pool) = 0;
 
  protected:
   /// Sets schema(): `own` without what a partition field replaces, then the partition fields.

@@ -77,7 +77,8 @@ class StreamSource final : public Source {
     }
     return std::make_unique<StreamSequence>(std::move(reader), context);
   }
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool*) override {
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                               const std::shared_ptr<arrow::MemoryPool>&) override {
     if (fields.empty()) return Vocabularies{};
     return arrow::Status::TypeError("column ", text::Quoted(fields.front()->name()),
                                     ": dictionary codes of a stream cannot be known ahead; use ps.ops.lookup, "

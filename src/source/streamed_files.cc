@@ -96,7 +96,8 @@ class StreamedFiles final : public Source {
   std::string_view chunk_name() const override { return "record batch"; }
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override;
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool*) override {
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                               const std::shared_ptr<arrow::MemoryPool>&) override {
     if (fields.empty()) return Vocabularies{};
     return arrow::Status::TypeError(
         "column ", text::Quoted(fields.front()->name()),

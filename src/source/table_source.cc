@@ -53,8 +53,9 @@ class TableSource final : public Source {
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
     return std::make_unique<TableSequence>(batches_, context);
   }
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields, arrow::MemoryPool* pool) override {
-    ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool));
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
+                                               const std::shared_ptr<arrow::MemoryPool>& pool) override {
+    ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
     for (const auto& batch : batches_) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*batch), "the table"));
     return unified.Finish();
   }

@@ -34,7 +34,7 @@ class ProjectionTest : public testing::Test {
     ARROW_ASSIGN_OR_RAISE(files_, ResolveFiles({folder_.path()}, nullptr));
     ARROW_ASSIGN_OR_RAISE(first_, OpenParquet(*files_.filesystem, files_.files[0], nullptr));
     ARROW_ASSIGN_OR_RAISE(const auto source, MakeParquetSource(files_, &counters_));
-    return MakeProjection(options_, *source, arrow::default_memory_pool());
+    return MakeProjection(options_, *source, source_testing::DefaultPool());
   }
   std::string Error() {
     const arrow::Status status = Make().status();

@@ -211,7 +211,7 @@ void CheckSeed(uint64_t seed, Outcome* outcome) {
   for (int i = 0; i < 40; ++i) {
     options.filter = std::make_shared<cp::Expression>(filters.Make(3));
     SchemaSource source(files, *file);
-    auto projection = MakeProjection(options, source, arrow::default_memory_pool());
+    auto projection = MakeProjection(options, source, source_testing::DefaultPool());
     ASSERT_TRUE(projection.ok()) << projection.status();
     const std::vector<int64_t> matches = MatchesPerRowGroup(*projection, *table, *file);
     for (size_t g = 0; g < matches.size(); ++g) {
@@ -253,7 +253,7 @@ class PruneCase {
     options.layout = Layout::kArrow;
     options.filter = std::make_shared<cp::Expression>(std::move(filter));
     SchemaSource source(files_, *file_);
-    auto projection = MakeProjection(options, source, arrow::default_memory_pool());
+    auto projection = MakeProjection(options, source, source_testing::DefaultPool());
     EXPECT_TRUE(projection.ok()) << projection.status();
     std::vector<int> left;
     for (int g = 0; projection.ok() && g < file_->metadata->num_row_groups(); ++g) {

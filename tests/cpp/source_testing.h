@@ -55,6 +55,10 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
+inline std::shared_ptr<arrow::MemoryPool> DefaultPool() {
+  return {arrow::default_memory_pool(), [](arrow::MemoryPool*) {}};
+}
+
 inline std::string ReadBytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -116,7 +120,8 @@ class SchemaSource final : public Source {
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext&) override {
     return arrow::Status::NotImplemented("nothing to read");
   }
-  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector&, arrow::MemoryPool*) override {
+  arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector&,
+                                               const std::shared_ptr<arrow::MemoryPool>&) override {
     return Vocabularies{};
   }
 };
