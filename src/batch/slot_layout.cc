@@ -84,6 +84,14 @@ int64_t SlotLayout::ArenaBytes(const int64_t* used) const {
   return bytes;
 }
 
+int64_t SlotLayout::ArenaOverheadBytes() const {
+  int64_t bytes = 0;
+  for (const Arena& arena : arenas_) {
+    bytes += kPageBytes + (VaryingColumn::kAlignment * batches_per_slot_ + arena.extra) * arena.width;
+  }
+  return bytes;
+}
+
 std::vector<uint8_t*> SlotLayout::Strands(uint8_t* base, int i) const {
   std::vector<uint8_t*> strands;
   for (int64_t strand : places_[static_cast<size_t>(i)].strands) strands.push_back(base + strand);

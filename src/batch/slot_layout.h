@@ -41,6 +41,8 @@ class SlotLayout {
   int first_domain(int column) const { return places_[static_cast<size_t>(column)].first_domain; }
   /// Memory of the arenas where domain d has used[d] elements; whole pages.
   int64_t ArenaBytes(const int64_t* used) const;
+  /// What arenas take beside their data: the rest of their last pages, the ends of batches.
+  int64_t ArenaOverheadBytes() const;
   /// The most elements that domain d has room for.
   int64_t domain_capacity(int domain) const { return capacities_[static_cast<size_t>(domain)]; }
 

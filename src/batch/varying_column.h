@@ -55,7 +55,7 @@ struct RaggedForm {
 class VaryingColumn {
  public:
   /// Batches begin at multiples of this many elements in every domain, so that all strands are aligned.
-  static constexpr int64_t kAlignment = 64;
+  static constexpr int64_t kAlignment = 8;
 
   struct Options {
     bool has_masks = true;    ///< False: nothing may be missing at any level; FindNull() tells where something is.

@@ -99,6 +99,7 @@ class LoaderImpl : public Loader {
  private:
   arrow::Status CheckUsable() const;
   arrow::Status DivideBudget(int64_t known_rows);
+  static int64_t SlotBytes(const SlotLayout& layout, const Survey& survey);
   int64_t OneBatchSlotBytes(const Survey& survey) const;
   int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches}; }
   int64_t MetadataBytes(const Survey& survey) const;
@@ -184,11 +185,14 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   ledger_->Add(Account::kMetadata, metadata_bytes_);
   is_metadata_charged_ = true;
   const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
+  // Beside it, slots are as large as the rest allows.
+  const int64_t overhead_bytes =
+      SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes).ArenaOverheadBytes();
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
-                           rest_bytes - first.least_chunk_bytes);
+                           rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
                                          options_.memory_budget_bytes);
-  sizing_.slot_bytes = layout_->bytes() + ExpectedArenaBytes(first.arena_row_bytes, layout_->rows());
+  sizing_.slot_bytes = SlotBytes(*layout_, first);
   const int64_t slot_bytes = (2 + sizing_.collate_slots) * sizing_.slot_bytes;
   // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
@@ -199,9 +203,13 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   return arrow::Status::OK();
 }
 
+// With the arenas that are expected.
+int64_t LoaderImpl::SlotBytes(const SlotLayout& layout, const Survey& survey) {
+  return layout.bytes() + ExpectedArenaBytes(survey.arena_row_bytes, layout.rows()) + layout.ArenaOverheadBytes();
+}
+
 int64_t LoaderImpl::OneBatchSlotBytes(const Survey& survey) const {
-  return SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes).bytes() +
-         ExpectedArenaBytes(survey.arena_row_bytes, options_.batch_size);
+  return SlotBytes(SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes), survey);
 }
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
@@ -335,7 +343,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   }
   explanation.batch_bytes = sizing_.batch_bytes;
   explanation.batches_per_slot = sizing_.batches_per_slot;
-  explanation.slot_bytes = layout_->bytes() + ExpectedArenaBytes(survey->arena_row_bytes, layout_->rows());
+  explanation.slot_bytes = SlotBytes(*layout_, *survey);
   explanation.slots = sizing_.open_slots + 1 + sizing_.collate_slots;
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;

@@ -121,6 +121,8 @@ void Scheduler::Clear() {
   std::map<int64_t, Slot> slots;
   std::optional<ChunkSpec> pending;
   PlanCursor cursor;
+  // What a user's Python raised may lead, through its traceback, to batches, and these lead here.
+  arrow::Status failure, plan_failure;
   hand_ = {};
   {
     MutexLock lock(mu_);
@@ -128,6 +130,8 @@ void Scheduler::Clear() {
     chunks.swap(chunks_);
     slots.swap(open_);
     pending.swap(pending_);
+    std::swap(failure, failure_);
+    std::swap(plan_failure, plan_failure_);
     lanes_.clear();
     unfetched_.clear();
     starved_lanes_.clear();

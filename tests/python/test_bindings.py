@@ -391,7 +391,7 @@ def test_the_gil_is_free_while_waiting(numbers: str) -> None:
         ({"nulls": "skip"}, ValueError, "'error', 'mask'"),
         ({"nulls": 3}, TypeError, "'error', 'mask'"),
         ({"nulls": {"x": [1]}}, TypeError, "fill value"),
-        ({"format": "jax"}, ValueError, "'torch', 'numpy' or 'arrow'"),
+        ({"format": "jax"}, ValueError, "'torch', 'numpy', 'arrow' or 'pandas'"),
         ({"filesystem": "s3"}, TypeError, "pyarrow.fs.FileSystem or an fsspec"),
         ({"shuffle": True}, TypeError, "unexpected keyword argument 'shuffle'"),
     ],

@@ -110,7 +110,7 @@ def test_the_time_of_slow_reads_is_read(tmp_path: Path) -> None:
     loader = quiet_loader(path, batch_size=100, num_workers=1, filesystem=watched_files(before_read))
     run_epoch(loader)
     read = stats_of(loader)["stages"]["read"]
-    assert read["busy_s"] >= sum(spent)
+    assert read["busy_s"] >= 0.9 * sum(spent)
     assert read["items"] >= len(spent) >= 11
     assert stats_of(loader)["stages"]["decode"]["busy_s"] < sum(spent)
 

@@ -76,7 +76,7 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
     calls = 0
     assert rows_of(loader) == list(range(2000))
     reads = calls
-    assert reads > 16
+    assert reads > 8
     for number in range(1, reads + 1):
         calls, fails_at = 0, number
         got: list[int] = []
