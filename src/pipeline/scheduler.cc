@@ -97,6 +97,7 @@ void Scheduler::RunTask(const Task& task, Doomed made_room) {
   FinishLocked(task, std::move(outcome), &doomed);
   if (!doomed.empty()) Destroy(std::move(doomed));
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.
+  if (task.is_retry) is_retrying_ = false;
   if (failed_slot_ != kNever) ready_.NotifyOne();
 }
 

@@ -118,6 +118,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
     int64_t rows = 0;
     int64_t frontier = 0;      ///< kPlan: rows before the chunk that is asked for.
     bool is_last_try = false;  ///< Everything else has made room already.
+    bool is_retry = false;     ///< Was refused memory before.
   };
   struct Outcome {
     arrow::Status status;
@@ -239,8 +240,9 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   int idle_workers_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int idle_for_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Counts what gave memory back; the starved look at it.
-  int freeing_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Done, but with memory still to give back.
+  int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Counts what gave memory back; the starved look at it.
+  int freeing_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Done, but with memory still to give back.
+  bool is_retrying_ PENSTOCK_GUARDED_BY(mu_) = false;  // A task that was refused memory tries again.
 
   // The plan.
   PlanCursor cursor_;  // Belongs to the plan task in flight.

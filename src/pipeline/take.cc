@@ -165,7 +165,9 @@ void Scheduler::TakePieceLocked(Chunk* chunk, PieceStream* stream, Task* task) {
 
 // Whoever was refused memory tries again when something has been freed; when nobody else works and nothing was freed,
 // everybody else makes room, and the try is the last.
+// One tries at a time: several would take from each other what each of them lacks, for ever.
 bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
+  if (is_retrying_) return false;
   const bool is_alone = running_tasks_ == 0;
   const auto may_retry = [num_freed = num_freed_, is_alone](int64_t starved_at) {
     return starved_at != num_freed || is_alone;
@@ -173,6 +175,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   for (const auto& [sequence, chunk] : chunks_) {
     for (PieceStream& stream : chunk->streams) {
       if (stream.starved_at < 0 || !may_retry(stream.starved_at)) continue;
+      is_retrying_ = task->is_retry = true;
       task->is_last_try = is_alone;
       if (task->is_last_try) SuspendOthersLocked(nullptr, &stream, doomed);
       stream.starved_at = -1;
@@ -185,6 +188,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   if (lane == starved_lanes_.end() || !may_retry((*lane)->starved_at)) return false;
   Lane* taken = *lane;
   starved_lanes_.erase(lane);
+  is_retrying_ = task->is_retry = true;
   task->is_last_try = is_alone;
   if (task->is_last_try) SuspendOthersLocked(taken, nullptr, doomed);
   taken->starved_at = -1;

@@ -237,6 +237,7 @@ TEST(RowGroupReaderTest, PiecesAreExactAndFiltered) {
 // The estimate is what gets reserved: too low means a decode that is dropped and repeated, too high a chunk that must
 // wait.
 TEST(RowGroupReaderTest, EstimatesHold) {
+  constexpr int64_t kBuffer = 64 << 10;  // What does not grow with the column.
   for (const Nulls nulls : {Nulls::kRequired, Nulls::kSome}) {
     const auto table = MakeTable(100000, nulls);
     for (const auto codec : {parquet::Compression::SNAPPY, parquet::Compression::ZSTD}) {
@@ -248,7 +249,7 @@ TEST(RowGroupReaderTest, EstimatesHold) {
         ASSERT_TRUE(ReadDirect(file, 0, projection, {output}, 40000, &slot, 0, pool).ok());
         const std::string type = file->schema->field(output)->ToString();
         EXPECT_GE(EstimateDirectBytes(*file, 0, projection, {output}), pool->max_memory()) << type;
-        EXPECT_LE(EstimateDirectBytes(*file, 0, projection, {output}), 3 * pool->max_memory()) << type;
+        EXPECT_LE(EstimateDirectBytes(*file, 0, projection, {output}), 3 * pool->max_memory() + kBuffer) << type;
         auto piece_pool = RoomyPool();
         ASSERT_TRUE(ReadPieces(file, 0, projection, {output}, 40000, &slot, 0, piece_pool).ok());
         EXPECT_GE(EstimatePieceBytes(*file, 0, projection, {output}, 40000), piece_pool->max_memory()) << type;

@@ -4,6 +4,7 @@
 #include <arrow/array/validate.h>
 #include <arrow/compute/api_vector.h>
 #include <arrow/compute/cast.h>
+#include <arrow/compute/initialize.h>
 #include <arrow/extension/uuid.h>
 #include <arrow/extension/variable_shape_tensor.h>
 #include <arrow/extension_type.h>
@@ -145,6 +146,7 @@ TEST(VaryingColumn, CopiesWhatItIsGiven) {
 
 // Layouts that have no offsets are decoded, also below lists.
 TEST(VaryingColumn, DecodesDictionariesAndRunEnds) {
+  ASSERT_TRUE(arrow::compute::Initialize().ok());
   const auto dictionary = arrow::dictionary(arrow::int8(), arrow::utf8());
   const auto encoded = std::static_pointer_cast<arrow::Array>(std::make_shared<arrow::DictionaryArray>(
       dictionary, Json(arrow::int8(), "[1, null, 0, 1]"), Json(arrow::utf8(), R"(["no", "yes"])")));
