@@ -200,6 +200,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   // Slots (slots.cc).
   void OpenSlots() PENSTOCK_EXCLUDES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
   void ReturnSlot(SlotStorage storage) PENSTOCK_EXCLUDES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.

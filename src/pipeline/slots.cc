@@ -51,10 +51,20 @@ void Scheduler::InstallSlotLocked(SlotStorage storage) {
   open_.try_emplace(slot_end_++, *plan_.layout, std::move(storage));
 }
 
+// What the open slots are likely to take beside what they have: a further one must not take the room of their arenas.
+bool Scheduler::HasRoomForSlotLocked() const {
+  if (plan_.layout->num_domains() == 0 || (open_.empty() && mapping_slots_ == 0)) return true;
+  int64_t expected_bytes = plan_.sizing.slot_bytes + mapping_slots_ * (plan_.sizing.slot_bytes - plan_.layout->bytes());
+  for (const auto& [index, slot] : open_) {
+    expected_bytes += std::max<int64_t>(0, plan_.sizing.slot_bytes - slot.storage.bytes);
+  }
+  return expected_bytes <= plan_.ledger->FreeBytes(Account::kSlots);
+}
+
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
   MutexLock lock(mu_);
-  while (WantsSlotLocked()) {
+  while (WantsSlotLocked() && HasRoomForSlotLocked()) {
     const int64_t bytes = plan_.layout->bytes();
     if (!plan_.ledger->TryAdd(Account::kSlots, bytes)) return;
     ++mapping_slots_;
@@ -106,7 +116,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
     // Beyond the budget (by what the user's code allocated) no slot stays, although it is there already.
-    if (!is_cleared_ && WantsSlotLocked() && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
+    if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked() && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
       InstallSlotLocked(std::move(storage));
       is_stuck_ = false;

@@ -32,9 +32,11 @@ arrow::Result<std::unique_ptr<Source>> MakeSource(const LoaderOptions& options, 
   if (options.batches != nullptr) return MakeStreamSource(options.batches, options.is_one_shot);
   ARROW_ASSIGN_OR_RAISE(FileSet files, ResolveFiles(options.paths, options.filesystem));
   if (options.partitions != nullptr) ARROW_RETURN_NOT_OK(SetPartitions(*options.partitions, &files));
+  arrow::Status refused;
   if (KindOfName(files.files.front().path) == FileKind::kParquet) {
     auto parquet = MakeParquetSource(files, counters);
-    if (!parquet.status().IsInvalid()) return parquet;  // What is no Parquet may still be something else.
+    if (!parquet.status().IsInvalid()) return parquet;
+    refused = parquet.status();  // What is no Parquet may still be something else.
   }
   ARROW_ASSIGN_OR_RAISE(const FileKind kind, KindOf(*files.filesystem, files.files.front(), counters));
   switch (kind) {
@@ -49,6 +51,7 @@ arrow::Result<std::unique_ptr<Source>> MakeSource(const LoaderOptions& options, 
     case FileKind::kUnknown:  // The error says what it is not.
       break;
   }
+  ARROW_RETURN_NOT_OK(refused);
   return MakeParquetSource(std::move(files), counters);
 }
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-WATCHDOG_S = 10
+WATCHDOG_S = 30
 
 WriteParquet = Callable[..., str]
 

@@ -122,7 +122,7 @@ def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.Complete
     stacks."""
     # Not dump_traceback_later(): its own thread is what a forked child would wait for.
     guard = (
-        "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(8)\n"
+        "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(25)\n"
     )
     folder = str(Path(__file__).parent)
     process = subprocess.Popen(

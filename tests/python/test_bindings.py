@@ -38,7 +38,7 @@ def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *args],
         capture_output=True,
         text=True,
-        timeout=9,
+        timeout=25,
         check=False,
     )
 

@@ -25,7 +25,7 @@ from penstock import iter_threaded
 if TYPE_CHECKING:
     from penstock._iter_threaded import ThreadedIterator
 
-WATCHDOG_S = 10
+WATCHDOG_S = 30
 PREFIX = "penstock-iter-threaded"
 GRID = [(workers, buffer) for workers in (1, 2, 4) for buffer in (1, 2, 4)]
 
