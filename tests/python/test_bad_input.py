@@ -38,7 +38,9 @@ def fails(error: type[BaseException], message: str, source: Any, **options: Any)
     assert {name for name, line in accounts.items() if line["current_bytes"]} == set()
 
 
-def run_python(code: str, *args: str, limit: int = 0, timeout: float = 25) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *args: str, limit: int = 0, timeout: float = 25
+) -> subprocess.CompletedProcess[str]:
     """Runs `code` in a process of its own, with at most `limit` bytes of address space."""
 
     def set_limit() -> None:
