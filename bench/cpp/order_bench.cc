@@ -3,8 +3,12 @@
 
 #include <vector>
 
+#include "penstock/ledger.h"
+#include "plan/catalog.h"
 #include "plan/permutation.h"
+#include "plan/plan_cursor.h"
 #include "plan/row_ranges.h"
+#include "source/row_group_reader.h"
 
 namespace penstock {
 namespace {
@@ -33,15 +37,76 @@ BENCHMARK(PermuteRowGroups)->Arg(100'000)->Unit(benchmark::kMillisecond);
 
 // All of 1,024 ranks, after an epoch that 512, 1,000 and 768 ranks have begun.
 void ElasticShares(benchmark::State& state) {
-  const std::vector<EpochPhase> history = {{512, 1000, {}}, {1000, 700, {}}, {768, 300, {}}};
+  const std::vector<EpochPhase> history = {{512, 1'000'000, {}}, {1000, 700'000, {}}, {768, 300'000, {}}};
   for (auto _ : state) {
-    const RowRanges left = LeftOfEpoch(int64_t{100'000} << 16, history, 1024, Uneven::kDrop);
+    const RowRanges left = LeftOfEpoch(int64_t{100'000} << 16, history, Uneven::kDrop);
     for (int64_t rank = 0; rank < 1024; ++rank) {
       benchmark::DoNotOptimize(ShareOf(left, rank, 1024, Uneven::kDrop));
     }
   }
 }
 BENCHMARK(ElasticShares)->Unit(benchmark::kMillisecond);
+
+/// A file of 1,000 row groups that nobody reads.
+class FakeInput final : public Input {
+ public:
+  int num_chunks() const override { return 1000; }
+  int64_t rows(int) const override { return 1 << 16; }
+  std::string Where(int) const override { return "'fake'"; }
+  const arrow::ScalarVector& partition_values() const override { return partition_values_; }
+  arrow::Result<bool> MayMatch(const Projection&, int) const override { return true; }
+  int64_t DirectBytes(const Projection&, int) const override { return 0; }
+  int64_t PieceBytes(const Projection&, int, int64_t) const override { return 0; }
+  int64_t ArenaBytes(const Projection&, int) const override { return 0; }
+  int64_t DecodedBytes(int) const override { return 0; }
+  int64_t StoredBytes(int, const std::string&) const override { return 0; }
+  arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection&, int, std::vector<int>,
+                                                         std::shared_ptr<ReservedPool>, int64_t,
+                                                         int64_t) const override {
+    return arrow::Status::NotImplemented("fake");
+  }
+  arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection&, int, std::vector<int>,
+                                                          std::shared_ptr<ReservedPool>, int64_t) const override {
+    return arrow::Status::NotImplemented("fake");
+  }
+
+ private:
+  arrow::ScalarVector partition_values_;
+};
+
+class FakeInputs final : public InputSequence {
+ public:
+  arrow::Result<std::shared_ptr<const Input>> Next() override {
+    if (left_ == 0) return nullptr;
+    --left_;
+    return input_;
+  }
+  arrow::Status Skip(int64_t inputs) override {
+    left_ -= inputs;
+    return arrow::Status::OK();
+  }
+
+ private:
+  std::shared_ptr<const Input> input_ = std::make_shared<FakeInput>();
+  int64_t left_ = 100;
+};
+
+// 1,024 ranks over 100,000 row groups: the catalog, and every row group of every rank. Without the time to read
+// footers.
+void PlanRanks(benchmark::State& state) {
+  const Projection projection;
+  for (auto _ : state) {
+    FakeInputs inputs;
+    const auto catalog = Catalog::Read(inputs, std::make_shared<Ledger>(int64_t{1} << 30)).ValueOrDie();
+    for (int64_t rank = 0; rank < 1024; ++rank) {
+      PlanCursor cursor([] { return std::make_unique<FakeInputs>(); }, &projection, catalog,
+                        EpochRun(catalog->num_rows(), {rank, 1024, Uneven::kDrop}, 0, 1));
+      while (cursor.Next().ValueOrDie().has_value()) {
+      }
+    }
+  }
+}
+BENCHMARK(PlanRanks)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace penstock

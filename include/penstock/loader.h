@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "penstock/batch.h"
 #include "penstock/options.h"
 #include "penstock/schema.h"
+#include "penstock/state.h"
 #include "penstock/stats.h"
 
 namespace penstock {
@@ -39,7 +41,8 @@ class Loader {
   [[nodiscard]] static arrow::Result<std::unique_ptr<Loader>> Make(LoaderOptions options);
   virtual ~Loader() = default;
 
-  /// Starts an epoch from its first row; ends one that is still open.
+  /// Starts the next epoch (or `epochs` of them) from its first row, or from where Resume() said; ends one that is
+  /// still open.
   [[nodiscard]] virtual arrow::Status StartEpoch() = 0;
 
   /// The next batch; nullopt at the end of the epoch. After an error the epoch is over and each further call gives
@@ -62,8 +65,21 @@ class Loader {
   virtual void Close() = 0;
   virtual bool is_closed() const = 0;
 
+  /// Where the caller is: the batches that it has got count, whatever is under way. Between two epochs: at the start of
+  /// the next. Takes microseconds; may be called from any thread, at any time.
+  /// \return the state, or Invalid for a source whose rows show when they are read (a stream).
+  [[nodiscard]] virtual arrow::Result<EpochState> State() const = 0;
+  /// Makes the next StartEpoch() go on from `states`: with exactly the batches that would have come. One state serves
+  /// all ranks where they step together, also for another world size; else every rank needs the states of all.
+  /// \return Invalid, naming what differs, where the state is not of this data or order. Opens all inputs once.
+  [[nodiscard]] virtual arrow::Status Resume(std::vector<EpochState> states) = 0;
+  /// Makes the next StartEpoch() begin epoch `epoch`, in [0, 2^32). A state of that epoch that was given to Resume()
+  /// stands.
+  [[nodiscard]] virtual arrow::Status SetEpoch(int64_t epoch) = 0;
+
   virtual const std::shared_ptr<const Schema>& schema() const = 0;
-  /// Batches of one epoch. TypeError where the number is not known ahead (a filter). Reads all footers the first time.
+  /// Batches of one iteration. TypeError where the number is not known ahead (a filter, unless it is balanced). Reads
+  /// all footers the first time.
   [[nodiscard]] virtual arrow::Result<int64_t> NumBatches() = 0;
   [[nodiscard]] virtual arrow::Result<int64_t> NumRows() = 0;
   /// Reads all footers the first time.
@@ -77,9 +93,10 @@ class Loader {
 
   /// Where the user's code makes something of a batch before the consumer gets it: to charge what it made.
   virtual const std::shared_ptr<Ledger>& ledger() const = 0;
-  /// With LoaderOptions::is_consumer_apart these say, instead of Next(), when the consumer asked and what it got.
+  /// With LoaderOptions::is_consumer_apart these say, instead of Next(), when the consumer asked and what it got,
+  /// which is what State() goes by.
   virtual void ConsumerCalled() = 0;
-  /// \param rows  of what the consumer got; 0 at the end of the epoch.
+  /// \param rows  of what the consumer got; 0 at the end of the epoch, or where it got an error.
   virtual void ConsumerReturned(int64_t rows) = 0;
   /// Time that the user's code took for one batch; from any thread.
   virtual void AddUserCode(UserCode stage, int64_t busy_ns) = 0;

@@ -32,6 +32,10 @@ enum class Layout { kTensor, kArrow };
 /// kRepeat: the rows at the front of the epoch come again at its end, so that all ranks have as many.
 enum class Uneven { kDrop, kRepeat };
 
+/// With a filter, by what ranks get as much. kNone: by rows read, so that the rows that pass may differ. kRows: by rows
+/// that pass, which are counted first.
+enum class Balance { kNone, kRows };
+
 /// A part of the rows, chosen by a number in [0, 1) that is drawn for each: those with begin <= number < end. Samples
 /// with one seed whose bounds do not overlap have no row in common.
 struct RowSample {
@@ -88,6 +92,13 @@ struct LoaderOptions {
   int collate_workers = 0;  ///< Threads that run that code; for the statistics.
   /// Whoever calls Next() is not the consumer: see Loader::ConsumerCalled().
   bool is_consumer_apart = false;
+  /// Rank r of w gets the r-th of w consecutive parts of an epoch.
+  int64_t rank = 0;
+  int64_t world_size = 1;
+  Uneven uneven = Uneven::kDrop;
+  Balance balance = Balance::kNone;
+  int64_t epochs = 1;  ///< Of one iteration: a batch may have rows of two.
+  uint64_t seed = 0;
 
   /// False: everything goes through Arrow arrays. Slower, with equal results; for tests and for ruling out a suspect.
   bool use_direct_decode = true;

@@ -24,7 +24,8 @@ using RowRanges = std::vector<RowRange>;
 struct DataFingerprint {
   int64_t files = 0;
   int64_t size_bytes = 0;   ///< Of all files.
-  std::string names;        ///< Digest of the relative paths and sizes.
+  int64_t rows = 0;         ///< Of a table, which has no files.
+  std::string names;        ///< Digest of the relative paths and sizes; of a table, of the lengths of its chunks.
   int64_t num_footers = 0;  ///< How many files, from the first on, `footers` covers: those that had been opened.
   std::string footers;      ///< Digest of their footers.
 
@@ -34,8 +35,8 @@ struct DataFingerprint {
 /// What the ranks of one world size have had of an epoch. Each has its share, in order, of what the phase before left.
 struct EpochPhase {
   int64_t world_size = 1;
-  /// Batches that every rank has had, from the front of its share...
-  int64_t steps = 0;
+  /// Rows that every rank has had, from the front of its share: steps x batch_size...
+  int64_t rows = 0;
   /// ... unless ranks do not step together (a filter, in_order = false): then for each rank the rows of its share that
   /// it has had. In a state as one rank gives it, of the last phase only the own entry is there.
   std::vector<RowRanges> taken;
@@ -54,6 +55,7 @@ struct EpochState {
   DataFingerprint data;
   std::string columns;  ///< Digest of the schema.
   std::string filter;   ///< As text, shortened; empty without.
+  std::string part;     ///< Of the rows, as text; empty for all of them (LoaderOptions::sample).
   int64_t batch_size = 0;
   bool shuffle = false;
   uint64_t seed = 0;
@@ -63,8 +65,10 @@ struct EpochState {
   std::string balance;  ///< "" or "rows".
 
   int64_t epoch = 0;
-  int64_t rank = 0;  ///< Of the loader that gave it.
+  int64_t epochs_left = 1;  ///< Of the iteration, this one included.
+  int64_t rank = 0;         ///< Of the loader that gave it.
   std::vector<EpochPhase> history;
+  int64_t given_rows = 0;  ///< With a filter and a limit: rows that count towards it so far.
 
   bool operator==(const EpochState&) const = default;
 };

@@ -14,6 +14,8 @@ from penstock.ops import fill_null
 
 MAX_INT = 2**31 - 1
 MAX_INT64 = 2**63 - 1
+MAX_UINT64 = 2**64 - 1
+MAX_EPOCH = 2**32 - 1
 
 
 def check_int(name: str, value: object, least: int, most: int) -> int:
@@ -97,6 +99,18 @@ def check_format(format: object) -> str:
     return format
 
 
+def check_uneven(uneven: object) -> str:
+    if not isinstance(uneven, str) or uneven not in ("drop", "repeat"):
+        raise ValueError(f"uneven is 'drop' or 'repeat', got {uneven!r}")
+    return uneven
+
+
+def check_balance(balance: object) -> str | None:
+    if balance is None or (isinstance(balance, str) and balance == "rows"):
+        return balance
+    raise ValueError(f"balance is 'rows' or None, got {balance!r}")
+
+
 def check_prefetch_batches(prefetch_batches: object) -> Any:
     if isinstance(prefetch_batches, str):
         if prefetch_batches != "auto":
@@ -130,6 +144,14 @@ def warn_of_excess(options: dict[str, Any]) -> None:
         )
 
 
+def warn_of_uneven_ranks(options: dict[str, Any], world_size: int) -> None:
+    if world_size > 1 and options["filter"] is not None and options["balance"] is None:
+        _warn(
+            "with a filter the ranks divide the rows before it, so they may get different numbers of "
+            "batches, and a collective operation in the loop may hang; pass balance='rows' to count first"
+        )
+
+
 def _warn(message: str) -> None:
-    # From here through warn_of_excess() and Loader() to the caller.
+    # From here through warn_of_...() and Loader() to the caller.
     warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow.compute as pc
 
-from penstock import _collate, _core
+from penstock import _collate, _core, _state
 from penstock._arguments import (
+    MAX_EPOCH,
     MAX_INT,
     MAX_INT64,
+    MAX_UINT64,
     budget_bytes,
+    check_balance,
     check_bool,
     check_callable,
     check_columns,
@@ -27,10 +30,13 @@ from penstock._arguments import (
     check_nulls,
     check_prefetch_batches,
     check_seconds,
+    check_uneven,
     warn_of_excess,
+    warn_of_uneven_ranks,
 )
 from penstock._device import check_device
 from penstock._epoch import Epoch, UserCode
+from penstock._ranks import resolve_ranks
 from penstock._reports import Explanation, Stats
 from penstock._schema import Schema
 from penstock._source import NativeSource, Source, to_native_filesystem, to_native_source
@@ -109,6 +115,22 @@ class Loader:
     device : str or torch.device, optional
         "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
         `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
+    seed : int, default 0
+        What random orders are made from, in [0, 2**64).
+    rank, world_size : int, optional
+        Rank r of w gets the r-th of w consecutive parts of an epoch, all of the same size. None: from
+        torch.distributed where that is initialised, else from the environment (RANK, WORLD_SIZE), else 0 of
+        1.
+    uneven : {"drop", "repeat"}, default "drop"
+        The rows that do not divide by `world_size`: nobody gets the last of them (``stats`` counts them), or
+        the first rows of the epoch come again at its end.
+    balance : "rows", optional
+        With a filter: count the rows that pass first, reading the filter's columns, so that ranks get as many
+        and ``len()`` is known. None: ranks divide the rows before the filter, and may get different numbers
+        of batches.
+    epochs : int, optional
+        Epochs of one iteration, >= 1: a stream without a pause between them, in which a batch may have rows
+        of two. None: 1.
     limit : int, optional
         The most rows of an epoch, >= 0.
     filesystem : pyarrow.fs.FileSystem or fsspec file system, optional
@@ -136,8 +158,8 @@ class Loader:
     Warns
     -----
     RuntimeWarning
-        If `num_workers` is above the number of cores, or `memory_budget` above the memory, that this process
-        may use.
+        If ranks may get different numbers of batches (a filter without `balance`), or `num_workers` is above
+        the number of cores, or `memory_budget` above the memory, that this process may use.
 
     Notes
     -----
@@ -175,6 +197,12 @@ class Loader:
         memory_budget: int | str = "1GiB",
         in_order: bool = True,
         device: object = None,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        uneven: Literal["drop", "repeat"] = "drop",
+        balance: Literal["rows"] | None = None,
+        epochs: int | None = None,
         limit: int | None = None,
         filesystem: object = None,
         on_stats: Callable[[Stats], object] | None = None,
@@ -201,13 +229,21 @@ class Loader:
             "memory_budget": check_memory_budget(memory_budget),
             "in_order": check_bool("in_order", in_order),
             "device": device,
+            "seed": check_int("seed", seed, 0, MAX_UINT64),
+            "rank": None if rank is None else check_int("rank", rank, 0, MAX_INT),
+            "world_size": None if world_size is None else check_int("world_size", world_size, 1, MAX_INT),
+            "uneven": check_uneven(uneven),
+            "balance": check_balance(balance),
+            "epochs": None if epochs is None else check_int("epochs", epochs, 1, MAX_INT),
             "limit": None if limit is None else check_int("limit", limit, 0, MAX_INT64),
             "filesystem": filesystem,
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
             "_direct_decode": check_bool("_direct_decode", _direct_decode),
         }
+        self._rank, self._world_size = resolve_ranks(rank, world_size)
         warn_of_excess(self._options)
+        warn_of_uneven_ranks(self._options, self._world_size)
         self._user_code = UserCode(
             self._options["collate_fn"],
             self._options["collate_workers"],
@@ -218,12 +254,14 @@ class Loader:
         )
         self._is_one_shot = native.is_one_shot
         self._epoch: weakref.ref[Epoch] | None = None
-        self._core = _make_core(native, self._options, self._user_code)
+        self._core = _make_core(native, self._options, self._user_code, self._rank, self._world_size)
         self._schema = Schema._of(self._core)
         _live_loaders.add(self._core)
 
     def __iter__(self) -> Iterator[Any]:
-        """Start an epoch from its first row. An iterator that is still open is closed, and says so when used.
+        """Start the next epoch, or go on where `load_state_dict` said.
+
+        An iterator that is still open is closed, and says so when used.
 
         Returns
         -------
@@ -245,8 +283,57 @@ class Loader:
         return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
-        """Batches of one epoch. TypeError where that is not known ahead (a filter, a stream, text)."""
+        """Batches of one iteration. TypeError where not known ahead (a filter without `balance`, a stream, text)."""
         return self._core.num_batches()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration begin with that epoch, in [0, 2**32).
+
+        Without it each iteration begins the epoch after the last one begun, 0 first; one that was broken off
+        counts. A state of that very epoch that was loaded stands.
+        """
+        self._core.set_epoch(check_int("epoch", epoch, 0, MAX_EPOCH))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say where you are: the batch in your hand, and all before it, count as done.
+
+        What is prefetched does not. Plain values that JSON can carry, mostly below 1 KiB; takes microseconds
+        and may be called at any time, from any thread. After the end of an epoch: the start of the next.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+
+        Raises
+        ------
+        ValueError
+            For a source that is read to be counted (a stream, an iterable).
+        """
+        return _state.to_dict(self._core.state())
+
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Make the next iteration go on from `state`, with exactly the batches that would have come.
+
+        Workers, prefetch, budget and format may be others, and so may `world_size`: what is left of the epoch
+        is then divided anew. Reads the footers of all files.
+
+        Parameters
+        ----------
+        state : dict, or list of dict
+            What `state_dict` gave. Of one rank, where all ranks step together; of all ranks, where they do not
+            (a filter without `balance`, ``in_order=False``) and `world_size` has changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is corrupt, from a newer version, or of other data, columns, filter or order; the message
+            says what differs.
+        """
+        states = (
+            [state] if isinstance(state, Mapping) or not isinstance(state, (list, tuple)) else list(state)
+        )
+        self._core.resume([_state.from_dict(each) for each in states])
 
     @property
     def schema(self) -> Schema:
@@ -318,6 +405,8 @@ class Loader:
         }
         source = shown.pop("source")
         shown["num_workers"] = self._core.num_workers
+        if self._world_size > 1:
+            shown["rank"], shown["world_size"] = self._rank, self._world_size
         words = [_shown_source(source), *(f"{name}={_shown(value)}" for name, value in shown.items())]
         return f"Loader({', '.join(words)})"
 
@@ -353,7 +442,9 @@ def _plain_source(source: object, native: NativeSource) -> object:
     return native.paths[0] if isinstance(source, (str, os.PathLike)) else native.paths
 
 
-def _make_core(source: NativeSource, options: dict[str, Any], code: UserCode) -> _core.Loader:
+def _make_core(
+    source: NativeSource, options: dict[str, Any], code: UserCode, rank: int, world_size: int
+) -> _core.Loader:
     part = options["source"] if isinstance(options["source"], Split) else None
     nulls = options["nulls"]
     fill = nulls if isinstance(nulls, dict) else {}
@@ -383,6 +474,14 @@ def _make_core(source: NativeSource, options: dict[str, Any], code: UserCode) ->
         collate_workers=code.num_threads(options["num_workers"]),
         collate_batches=code.num_batches(options["num_workers"]),
         is_consumer_apart=code.is_any,
+        order=_core.OrderChoices(
+            rank=rank,
+            world_size=world_size,
+            repeat=options["uneven"] == "repeat",
+            balance=options["balance"] == "rows",
+            epochs=options["epochs"] or 1,
+            seed=options["seed"],
+        ),
         direct_decode=options["_direct_decode"],
     )
 

@@ -13,6 +13,7 @@ void BindOps(nb::module_& m);
 void BindArrowExport(nb::module_& m);
 void BindSlotView(nb::module_& m);
 void BindReports(nb::module_& m);
+void BindState(nb::module_& m);
 void BindLoader(nb::module_& m);
 void BindEpochIterator(nb::module_& m);
 

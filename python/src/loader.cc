@@ -24,6 +24,7 @@
 #include "errors.h"
 #include "file_system.h"
 #include "gil.h"
+#include "order_choices.h"
 #include "py_loader.h"
 #include "py_source.h"
 #include "python_op.h"
@@ -130,7 +131,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
                 bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls, std::string format, int num_workers,
                 int prefetch_batches, int64_t memory_budget_bytes, bool in_order, std::optional<int64_t> limit,
                 std::optional<std::tuple<int64_t, double, double>> sample, int collate_workers, int collate_batches,
-                bool is_consumer_apart, bool direct_decode) {
+                bool is_consumer_apart, const OrderChoices& order, bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
   if (!table.is_none()) options.table = ImportTable(table);
@@ -152,6 +153,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
   options.collate_workers = collate_workers;
   options.collate_batches = collate_batches;
   options.is_consumer_apart = is_consumer_apart;
+  order.SetIn(&options);
   options.use_direct_decode = direct_decode;
   new (self) PyLoader(std::move(options), std::move(format));
 }
@@ -189,6 +191,14 @@ int64_t NumBatches(PyLoader& self) {
     return self.loader().NumBatches();
   }();
   return Unwrap(std::move(batches));
+}
+
+void Resume(PyLoader& self, std::vector<EpochState> states) {
+  arrow::Status status = [&] {
+    GilRelease no_gil;
+    return self.loader().Resume(std::move(states));
+  }();
+  Check(status);
 }
 
 nb::tuple Explain(PyLoader& self) {
@@ -248,13 +258,17 @@ void BindLoader(nb::module_& m) {
            "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
            "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
            "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(),
-           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "direct_decode"_a)
+           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "order"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their "
            "Arrow "
            "types; their types in the files.")
       .def("num_batches", &NumBatches)
+      .def("state", [](PyLoader& self) { return Unwrap(self.loader().State()); })
+      .def("resume", &Resume, "states"_a, "Make the next epoch go on from one state, or from those of all ranks.")
+      .def(
+          "set_epoch", [](PyLoader& self, int64_t epoch) { Check(self.loader().SetEpoch(epoch)); }, "epoch"_a)
       .def("explain", &Explain, nb::sig("def explain(self) -> tuple[str, dict[str, typing.Any]]"),
            "The explanation as (text, dict).")
       .def("stats", &Stats, nb::sig("def stats(self) -> tuple[str, dict[str, typing.Any]]"),

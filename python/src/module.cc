@@ -40,6 +40,7 @@ NB_MODULE(_core, m) {
   py::BindArrowExport(m);
   py::BindSlotView(m);
   py::BindReports(m);
+  py::BindState(m);
   py::BindLoader(m);
   py::BindEpochIterator(m);
 }

@@ -100,6 +100,8 @@ nb::dict ToDict(const StatsReport& report) {
   out["slots_open"] = report.slots_open;
   out["slots_grown"] = report.slots_grown;
   out["skipped"] = report.skipped;
+  out["rows_dropped"] = report.rows_dropped;
+  out["rows_repeated"] = report.rows_repeated;
   out["row_groups_pruned"] = report.row_groups_pruned;
   out["rows_filtered"] = report.rows_filtered;
   out["peak_bytes"] = report.memory.total.peak_bytes;

@@ -44,6 +44,12 @@ std::optional<Batch> Scheduler::NextInHand() {
   if (hand_.next_batch == hand_.num_batches) return std::nullopt;
   const int64_t batch = hand_.next_batch++;
   const int64_t rows = std::min(plan_.layout->batch_rows(), hand_.num_rows - batch * plan_.layout->batch_rows());
+  const int64_t first_row = hand_.first_row + batch * plan_.layout->batch_rows();
+  origin_.rows = origin_.source_rows = {first_row, first_row + rows};
+  if (!hand_.source_rows.empty()) {
+    const int64_t* end = &hand_.source_rows[static_cast<size_t>(batch)];
+    origin_.source_rows = {*end, *(end + 1)};
+  }
   std::shared_ptr<SlotLease> lease = hand_.lease;
   if (hand_.next_batch == hand_.num_batches) hand_.lease.reset();  // From here on the batches alone hold the slot.
   auto hold = std::make_shared<BatchHold>(std::move(lease), plan_.held_batches);
@@ -82,6 +88,8 @@ void Scheduler::HandOverLocked(int64_t index) {
   const bool drops_last = plan_.drop_last || !plan_failure_.ok();
   hand_.num_batches = drops_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
   hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
+  hand_.first_row = index * plan_.layout->rows();
+  if (!plan_.is_counted()) TakeSourceRowsLocked(index);
   open_.erase(found);
   ++user_slots_;
   ++delivered_slots_;
@@ -92,6 +100,19 @@ void Scheduler::HandOverLocked(int64_t index) {
   }
   handed_over_ns_ = now_ns;
   next_slot_ = index + 1;
+}
+
+void Scheduler::TakeSourceRowsLocked(int64_t index) {
+  const auto found = source_rows_.find(index);
+  if (found != source_rows_.end()) {
+    hand_.source_rows = std::move(found->second);
+    source_rows_.erase(found);
+  } else {
+    hand_.source_rows = {last_batch_source_row_};
+  }
+  // The short batch at the very end.
+  if (static_cast<int64_t>(hand_.source_rows.size()) <= hand_.num_batches)
+    hand_.source_rows.push_back(last_source_row_);
 }
 
 arrow::Status Scheduler::KeptBatchesLocked() const {

@@ -75,13 +75,13 @@ void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doo
     return;
   }
   if (outcome.block != nullptr) stream.next_row = outcome.piece_first_row + outcome.piece_rows_read;
-  if (outcome.block == nullptr || stream.next_row >= chunk.rows) {
+  if (outcome.block == nullptr || stream.next_row >= chunk.end_row) {
     stream.is_done = true;
     doomed->piece_readers.push_back(std::move(stream.reader));
   }
   if (outcome.block != nullptr) {
     int64_t rows = outcome.block->num_rows();
-    if (plan_.is_counted()) rows = std::min(rows, chunk.rows - outcome.piece_first_row);
+    if (plan_.is_counted()) rows = std::min(rows, chunk.end_row - outcome.piece_first_row);
     if (rows == 0) {
       doomed->blocks.push_back(std::move(outcome.block));
     } else if (is_placed_in_order) {

@@ -18,8 +18,9 @@ std::unique_ptr<Lane> NewLane(Chunk* chunk, Lane::Kind kind, int64_t* next_numbe
   lane->kind = kind;
   lane->chunk = chunk;
   lane->number = (*next_number)++;
-  lane->begin_row = lane->next_row = chunk->begin_row;
-  lane->end_row = chunk->begin_row + chunk->rows;
+  lane->begin_row = chunk->begin_row;
+  lane->next_row = chunk->begin_row + chunk->spec.first_row;
+  lane->end_row = chunk->begin_row + chunk->end_row;
   return lane;
 }
 
@@ -55,6 +56,7 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
   for (size_t i = 0; i < streams.size(); ++i) {
     streams[i].number = static_cast<int>(i);
     streams[i].piece_rows = piece_rows;
+    streams[i].next_row = chunk.spec.first_row;
   }
   // By position: a column is in the same stream in every row group, whatever the others' way there.
   for (int output : outputs) streams[static_cast<size_t>(output) % streams.size()].outputs.push_back(output);
@@ -68,14 +70,15 @@ std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& pro
   const ReadPlan& plan = input.read_plan();
 
   const auto columns = static_cast<int64_t>(plan.direct.size());
-  const int64_t by_cells = (chunk->rows * columns + kCellsPerLane - 1) / kCellsPerLane;
+  const int64_t rows = chunk->end_row - chunk->spec.first_row;
+  const int64_t by_cells = (rows * columns + kCellsPerLane - 1) / kCellsPerLane;
   const int64_t num_lanes = std::min({columns, by_cells, kMaxLanes});
   for (int64_t i = 0; i < num_lanes; ++i) lanes.push_back(NewLane(chunk, Lane::Kind::kDirect, next_number));
 
   std::vector<int64_t> weights(plan.direct.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     const OutputColumn& output = projection.outputs[static_cast<size_t>(plan.direct[i])];
-    weights[i] = input.StoredBytes(chunk->spec.index, output.input) + chunk->rows * output.field.row_bytes();
+    weights[i] = input.StoredBytes(chunk->spec.index, output.input) + rows * output.field.row_bytes();
   }
   std::vector<size_t> order(weights.size());
   std::iota(order.begin(), order.end(), size_t{0});

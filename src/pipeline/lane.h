@@ -98,8 +98,8 @@ struct PieceStream {
 struct Chunk {
   int64_t sequence = 0;  ///< Position in the plan.
   ChunkSpec spec;
-  int64_t rows = 0;       ///< That are wanted; fewer than spec.rows where a limit cuts it.
-  int64_t begin_row = 0;  ///< Counted plans: of its first row in the epoch.
+  int64_t end_row = 0;    ///< Of the chunk; before spec.end_row where a limit cuts it.
+  int64_t begin_row = 0;  ///< Counted plans: of the chunk's row 0 in the epoch, whether it is wanted or not.
   std::vector<PieceStream> streams;
   std::vector<std::unique_ptr<Lane>> lanes;
   std::shared_ptr<ReservedPool> pool;

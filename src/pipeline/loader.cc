@@ -13,6 +13,7 @@
 #include "penstock/mutex.h"
 #include "pipeline/scheduler.h"
 #include "pipeline/survey.h"
+#include "plan/order.h"
 
 namespace penstock {
 namespace {
@@ -84,6 +85,9 @@ class LoaderImpl : public Loader {
   bool is_closed() const override { return is_closed_; }
 
   const std::shared_ptr<const Schema>& schema() const override { return schema_; }
+  arrow::Result<EpochState> State() const override { return order_->State(); }
+  arrow::Status Resume(std::vector<EpochState> states) override;
+  arrow::Status SetEpoch(int64_t epoch) override { return order_->SetEpoch(epoch); }
   arrow::Result<int64_t> NumBatches() override;
   arrow::Result<int64_t> NumRows() override;
   arrow::Result<Explanation> Explain() override;
@@ -93,7 +97,10 @@ class LoaderImpl : public Loader {
   const LoaderOptions& options() const override { return options_; }
   const std::shared_ptr<Ledger>& ledger() const override { return ledger_; }
   void ConsumerCalled() override { stats_->NextCalled(NowNs()); }
-  void ConsumerReturned(int64_t rows) override { stats_->NextReturned(NowNs(), rows); }
+  void ConsumerReturned(int64_t rows) override {
+    stats_->NextReturned(NowNs(), rows);
+    rows > 0 ? order_->Gave() : order_->GaveEnd();
+  }
   void AddUserCode(UserCode stage, int64_t busy_ns) override { stats_->AddUserCode(stage, busy_ns); }
 
  private:
@@ -125,6 +132,7 @@ class LoaderImpl : public Loader {
   // Constant after Init().
   std::unique_ptr<Source> source_;
   Projection projection_;
+  std::unique_ptr<Order> order_;
   std::shared_ptr<const Schema> schema_;
   std::shared_ptr<const SlotLayout> layout_;
   SlotSizing sizing_;
@@ -137,6 +145,8 @@ class LoaderImpl : public Loader {
   mutable Mutex epoch_mu_;
   std::shared_ptr<Scheduler> epoch_ PENSTOCK_GUARDED_BY(epoch_mu_);
   std::vector<std::thread> workers_ PENSTOCK_GUARDED_BY(consumer_mu_);
+
+  bool has_failed_ PENSTOCK_GUARDED_BY(consumer_mu_) = false;  // The present epoch.
 
   Mutex survey_mu_;
   std::optional<Survey> survey_ PENSTOCK_GUARDED_BY(survey_mu_);
@@ -157,8 +167,10 @@ arrow::Status LoaderImpl::Init() {
   auto schema = std::make_shared<Schema>();
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.field);
   schema_ = std::move(schema);
+  order_ = std::make_unique<Order>(&options_, source_.get(), &projection_, ledger_);
+  ARROW_RETURN_NOT_OK(order_->Init(*schema_));
   metadata_bytes_ += VocabularyBytes(projection_);
-  return DivideBudget(known_rows);
+  return DivideBudget(options_.epochs > 1 ? -1 : known_rows);
 }
 
 // What the front needs to make progress (two slots and what collate holds, one chunk) is set aside; a budget without
@@ -233,7 +245,7 @@ arrow::Status LoaderImpl::CheckUsable() const {
 arrow::Status LoaderImpl::StartEpoch() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   EndEpoch();
-  ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(ContextOf(ledger_)));
+  ARROW_ASSIGN_OR_RAISE(Order::Start start, order_->StartRun());
   EpochPlan plan;
   plan.projection = &projection_;
   plan.layout = layout_;
@@ -241,14 +253,15 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.num_workers = options_.num_workers;
   plan.in_order = options_.in_order;
   plan.drop_last = options_.drop_last;
-  plan.limit = options_.limit;
+  plan.limit = start.limit;
   plan.most_decode_bytes = most_decode_bytes_;
   plan.ledger = ledger_;
   plan.stats = stats_;
   plan.held_batches = held_batches_;
-  auto epoch = std::make_shared<Scheduler>(std::move(plan), PlanCursor(std::move(inputs), &projection_));
+  auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));
   stats_->EpochStarted();
   MutexLock consumer_lock(consumer_mu_);
+  has_failed_ = false;
   for (int i = 0; i < options_.num_workers; ++i) {
     workers_.emplace_back([epoch] {
       BecomeBatchWork();
@@ -274,9 +287,18 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
   }
   if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
   auto batch = epoch->Next(deadline, timed_out);
-  if (!*timed_out && !options_.is_consumer_apart)
-    stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
+  if (*timed_out) return batch;
+  if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
+  if (!batch.ok()) has_failed_ = has_failed_ || !batch.status().IsCapacityError();
+  if (!batch.ok() || has_failed_) return batch;
+  order_->Took(*batch ? &epoch->origin() : nullptr);
+  if (!options_.is_consumer_apart) *batch ? order_->Gave() : order_->GaveEnd();
   return batch;
+}
+
+arrow::Status LoaderImpl::Resume(std::vector<EpochState> states) {
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  return order_->Resume(std::move(states));
 }
 
 // In a forked child the threads are gone, and a mutex may be held by one of them for ever: everything is left as it is.
@@ -300,6 +322,7 @@ void LoaderImpl::End(bool is_closing) {
     MutexLock lock(epoch_mu_);
     epoch_.reset();
   }
+  if (is_closing && order_ != nullptr) order_->Close();
   if (is_closing && std::exchange(is_metadata_charged_, false)) ledger_->Sub(Account::kMetadata, metadata_bytes_);
 }
 
@@ -313,13 +336,14 @@ arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
 }
 
 arrow::Result<int64_t> LoaderImpl::NumRows() {
-  if (projection_.filter != nullptr) {
+  if (projection_.filter != nullptr && !order_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: a filter decides on the way");
   }
   if (!source_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: it shows when the source has been read");
   }
   ARROW_RETURN_NOT_OK(CheckUsable());
+  if (order_->is_divided()) return order_->NumRows();
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
   return options_.limit ? std::min(survey->rows, *options_.limit) : survey->rows;
 }
@@ -333,7 +357,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
   Explanation explanation;
-  const bool is_counted = !projection_.selects_rows() && source_->is_counted();
+  const bool is_counted = order_->is_counted();
   explanation.files = source_->num_files();
   explanation.row_groups = survey->chunks;
   explanation.plan = is_counted ? "counted" : "discovered";
@@ -370,6 +394,8 @@ StatsReport LoaderImpl::Stats() const {
   StatsReport report = stats_->Report();
   report.num_workers = options_.num_workers;
   report.collate_workers = options_.collate_workers;
+  report.rows_dropped = order_->dropped_rows();
+  report.rows_repeated = order_->repeated_rows();
   report.memory = ledger_->Report();
   Judge(&report);
   return report;

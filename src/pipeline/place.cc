@@ -1,4 +1,6 @@
 // Where decoded rows go: in discovered plans their place in slots, and the place of what varies in size in arenas.
+#include <arrow/array/array_primitive.h>
+
 #include <algorithm>
 
 #include "pipeline/scheduler.h"
@@ -90,6 +92,7 @@ bool Scheduler::PlaceBlockLocked(Chunk* chunk, PieceStream* stream, Doomed* doom
       return false;
     }
   } else if (rest.next_row < rest.end_row) {
+    NoteSourceRowsLocked(*chunk, *rest.block, rest.next_row, rest.end_row - rest.next_row);
     AddBlockLaneLocked(chunk, stream, rest.block, rest.next_row, placing.next_row, rest.end_row - rest.next_row)
         ->is_end_of_block = true;
     placing.next_row += rest.end_row - rest.next_row;
@@ -98,6 +101,22 @@ bool Scheduler::PlaceBlockLocked(Chunk* chunk, PieceStream* stream, Doomed* doom
   doomed->blocks.push_back(std::move(rest.block));
   stream->unplaced.pop_front();
   return true;
+}
+
+// Discovered plans: where in the run the batches end whose last rows are placed now, from the frontier on.
+void Scheduler::NoteSourceRowsLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows) {
+  if (block.piece.row_numbers == nullptr) return;
+  const auto& numbers = static_cast<const arrow::Int64Array&>(*block.piece.row_numbers);
+  const int64_t batch_rows = plan_.layout->batch_rows();
+  const int64_t run_row = chunk.spec.run_row - chunk.spec.first_row;
+  for (int64_t row = RoundUp(frontier_row_ + 1, batch_rows); row <= frontier_row_ + rows; row += batch_rows) {
+    const int64_t slot = SlotOf(row - 1);
+    std::vector<int64_t>& ends = source_rows_[slot];
+    if (ends.empty()) ends.push_back(slot == 0 ? 0 : last_batch_source_row_);
+    last_batch_source_row_ = run_row + numbers.Value(block_row + row - 1 - frontier_row_) + 1;
+    ends.push_back(last_batch_source_row_);
+  }
+  last_source_row_ = run_row + numbers.Value(block_row + rows - 1) + 1;
 }
 
 // Rows of varying size: cut at the ends of slots, into slots that are open. The arenas grow in the order of rows, so
@@ -115,6 +134,7 @@ bool Scheduler::PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStre
       placing.is_starved = true;
       return false;
     }
+    if (!plan_.is_counted()) NoteSourceRowsLocked(*chunk, *rest->block, rest->next_row, rows);
     Lane* lane = AddBlockLaneLocked(chunk, stream, rest->block, rest->next_row, placing.next_row, rows);
     lane->arena_first = std::move(before);
     rest->next_row += rows;

@@ -80,6 +80,9 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   /// See Loader::Next(). With no workers, does the work itself.
   arrow::Result<std::optional<Batch>> Next(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
 
+  /// Of the batch that Next() gave last; for the consumer's thread.
+  const BatchOrigin& origin() const { return origin_; }
+
   /// Makes every worker and a sleeping Next() return soon. Idempotent.
   void Stop() PENSTOCK_EXCLUDES(mu_);
   /// Drops all that the caller does not hold. After the workers are joined.
@@ -191,6 +194,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStream::Unplaced* rest) PENSTOCK_REQUIRES(mu_);
   bool FillArenasLocked(Slot* slot, const PieceStream& stream, const PieceStream::Unplaced& rest, int64_t begin_row,
                         int64_t rows) PENSTOCK_REQUIRES(mu_);
+  void NoteSourceRowsLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows)
+      PENSTOCK_REQUIRES(mu_);
   void EndOfPlacingLocked() PENSTOCK_REQUIRES(mu_);
   bool IsStarvedForArenasLocked() const PENSTOCK_REQUIRES(mu_);
   void DropUnplacedLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
@@ -220,6 +225,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
   void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
+  void TakeSourceRowsLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
   arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
   /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
@@ -273,6 +279,11 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool is_stuck_ PENSTOCK_GUARDED_BY(mu_) = false;         // Only the caller could make room for arenas.
   int64_t next_lane_number_ PENSTOCK_GUARDED_BY(mu_) = 0;
 
+  // Discovered plans: by slot, the row of the run at which it begins and those at which its batches end.
+  std::map<int64_t, std::vector<int64_t>> source_rows_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t last_batch_source_row_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Where the last whole batch ends...
+  int64_t last_source_row_ PENSTOCK_GUARDED_BY(mu_) = 0;        // ... and the last row that has its place.
+
   // Slots.
   std::map<int64_t, Slot> open_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Slots ever opened: [0, slot_end_).
@@ -297,8 +308,11 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
     int64_t next_batch = 0;
     int64_t num_batches = 0;
     int64_t num_rows = 0;
+    int64_t first_row = 0;
+    std::vector<int64_t> source_rows;
   };
   Hand hand_;
+  BatchOrigin origin_;
   bool is_over_ = false;
 };
 

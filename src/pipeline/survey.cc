@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <deque>
 
-#include "source/row_sample.h"
+#include "plan/survivors.h"
 
 namespace penstock {
 namespace {
@@ -51,14 +51,6 @@ std::vector<std::string> WaysOf(const ReadPlan& plan, size_t num_outputs) {
   for (int i : plan.through_arrow) ways[static_cast<size_t>(i)] = "arrow";
   for (int i : plan.constant) ways[static_cast<size_t>(i)] = "constant";
   return ways;
-}
-
-int64_t RowsInSample(const RowSample& sample, const Input& input, int chunk) {
-  const uint64_t key = SampleKey(sample, input.file(), input.begin_row(), chunk);
-  const int64_t num_rows = input.rows(chunk);
-  int64_t rows = 0;
-  for (int64_t row = 0; row < num_rows; ++row) rows += IsInSample(sample, key, row) ? 1 : 0;
-  return rows;
 }
 
 std::vector<std::string> WaysUnread(const Projection& projection) {

@@ -64,10 +64,10 @@ bool Scheduler::AdmitLocked() {
   auto chunk = std::make_unique<Chunk>();
   chunk->sequence = next_sequence_++;
   chunk->spec = std::move(*pending_);
-  chunk->rows = chunk->spec.rows;
+  chunk->end_row = chunk->spec.end_row;
   chunk->pool = std::move(pool);
   chunk->streams = MakeStreams(*chunk, *plan_.projection, pending_sizing_.piece_rows);
-  chunk->begin_row = frontier_row_;
+  chunk->begin_row = frontier_row_ - chunk->spec.first_row;
   if (is_promised && !pending_sizing_.fetch.blocks.empty()) {
     chunk->ranges = chunk->spec.input->Fetch(std::move(pending_sizing_.fetch), chunk->pool, fetchers_.get());
     chunk->spec.input = chunk->spec.input->Through(chunk->ranges);
@@ -75,8 +75,8 @@ bool Scheduler::AdmitLocked() {
   }
   pending_.reset();
   if (plan_.is_counted()) {
-    if (plan_.limit) chunk->rows = std::min(chunk->rows, *plan_.limit - frontier_row_);
-    frontier_row_ += chunk->rows;
+    if (plan_.limit) chunk->end_row = std::min(chunk->end_row, *plan_.limit - chunk->begin_row);
+    frontier_row_ = chunk->begin_row + chunk->end_row;
     chunk->lanes = MakeLanes(chunk.get(), *plan_.projection, &next_lane_number_);
     for (const auto& lane : chunk->lanes) lanes_.insert(KeyOf(lane.get()));
     if (plan_.limit && frontier_row_ == *plan_.limit) {
@@ -91,7 +91,9 @@ bool Scheduler::AdmitLocked() {
 // One row group beyond the open slots is on its way while those before it are decoded.
 bool Scheduler::MayFetchAheadLocked() const {
   if (fetchers_ == nullptr || pending_sizing_.fetch.blocks.empty()) return false;
-  return chunks_.empty() || SlotOf(chunks_.rbegin()->second->begin_row) < SlotEndLocked();
+  if (chunks_.empty()) return true;
+  const Chunk& last = *chunks_.rbegin()->second;
+  return SlotOf(last.begin_row + last.spec.first_row) < SlotEndLocked();
 }
 
 // The slot that the stream's next piece is for; kNever where none is wanted now.

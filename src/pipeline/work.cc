@@ -33,6 +33,17 @@ arrow::Status MissingValue(const PieceReader::Piece& piece, int64_t block_row) {
                                 "ps.ops.fill_null");
 }
 
+// Leaves out the survivors that come from rows of the chunk that are not wanted.
+void CutAt(int64_t end_row, PieceReader::Piece* piece) {
+  if (piece->first_row + piece->rows_read <= end_row) return;
+  const auto& numbers = static_cast<const arrow::Int64Array&>(*piece->row_numbers);
+  const int64_t* first = numbers.raw_values();
+  const int64_t kept = std::lower_bound(first, first + numbers.length(), end_row) - first;
+  piece->rows = piece->rows->Slice(0, kept);
+  piece->row_numbers = piece->row_numbers->Slice(0, kept);
+  piece->rows_read = end_row - piece->first_row;
+}
+
 arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
   if (status.ok()) return status;
   return status.WithMessage(chunk.spec.Where(), ", column '", column, "': ", status.message());
@@ -104,10 +115,11 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   auto piece = stream.reader->Next();
   outcome.status = piece.status();
   if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
-  outcome.status = Prepare(chunk, stream, &*piece);
-  if (!outcome.status.ok()) return outcome;
   outcome.piece_first_row = piece->first_row;
   outcome.piece_rows_read = piece->rows_read;
+  if (piece->row_numbers != nullptr) CutAt(chunk.spec.end_row, &*piece);
+  outcome.status = Prepare(chunk, stream, &*piece);
+  if (!outcome.status.ok()) return outcome;
   plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
   outcome.block = std::make_shared<Block>(chunk.pool, std::move(*piece));
   return outcome;

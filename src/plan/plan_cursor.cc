@@ -1,8 +1,14 @@
 #include "plan/plan_cursor.h"
 
+#include <algorithm>
+
 namespace penstock {
 
 arrow::Result<std::optional<ChunkSpec>> PlanCursor::Next() {
+  return catalog_ == nullptr ? NextInSequence() : NextInCatalog();
+}
+
+arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInSequence() {
   while (true) {
     if (input_ == nullptr) {
       if (inputs_ == nullptr) return std::nullopt;
@@ -11,24 +17,105 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::Next() {
         inputs_.reset();
         return std::nullopt;
       }
+      if (on_input_ != nullptr) on_input_(next_input_, input_->digest());
+      ++next_input_;
       next_chunk_ = 0;
-      next_file_row_ = input_->begin_row();
     }
     while (next_chunk_ < input_->num_chunks()) {
       const int chunk = next_chunk_++;
       const int64_t rows = input_->rows(chunk);
-      const int64_t file_row = next_file_row_;
-      next_file_row_ += rows;
       if (rows == 0) continue;
+      const int64_t run_row = run_row_;
+      run_row_ += rows;
       ARROW_ASSIGN_OR_RAISE(const bool may_match, input_->MayMatch(*projection_, chunk));
       if (!may_match) {
         ++chunks_pruned_;
         continue;
       }
-      return ChunkSpec{input_, chunk, rows, file_row};
+      return ChunkSpec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk)};
     }
     input_.reset();
   }
+}
+
+// From the chunk that was asked for last, as long as chunks come in their order.
+int64_t PlanCursor::FileRowOf(int chunk) {
+  if (file_row_of_ != input_.get() || chunk < file_row_chunk_) {
+    file_row_of_ = input_.get();
+    file_row_chunk_ = 0;
+    file_row_ = input_->begin_row();
+  }
+  for (; file_row_chunk_ < chunk; ++file_row_chunk_) file_row_ += input_->rows(file_row_chunk_);
+  return file_row_;
+}
+
+// Opens the input of that number, which may lie before the one that is open: a share can go on at the front, and the
+// next epoch does.
+arrow::Status PlanCursor::OpenInput(int64_t number) {
+  if (input_ != nullptr && next_input_ == number + 1) return arrow::Status::OK();
+  input_.reset();
+  if (inputs_ == nullptr || number < next_input_) {
+    inputs_.reset();
+    ARROW_ASSIGN_OR_RAISE(inputs_, open_());
+    next_input_ = 0;
+  }
+  ARROW_RETURN_NOT_OK(inputs_->Skip(number - next_input_));
+  next_input_ = number;
+  ARROW_ASSIGN_OR_RAISE(input_, inputs_->Next());
+  if (input_ == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
+  ++next_input_;
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
+  while (epoch_ < run_.num_epochs()) {
+    const RowRanges& ranges = run_.ranges(epoch_);
+    if (range_ == ranges.size()) {
+      ++epoch_;
+      range_ = 0;
+      continue;
+    }
+    const RowRange& range = ranges[range_];
+    const int64_t begin = range.begin + had_;
+    if (begin == range.end) {
+      ++range_;
+      had_ = 0;
+      continue;
+    }
+    const Catalog::Chunk chunk = catalog_->chunk(catalog_->ChunkAt(begin));
+    ARROW_RETURN_NOT_OK(OpenInput(chunk.input));
+    const int64_t end = std::min(range.end, chunk.end_row);
+    const int64_t rows = input_->rows(chunk.index);
+    ChunkSpec spec{input_, chunk.index, rows, begin - chunk.begin_row, end - chunk.begin_row, run_row_,
+                   FileRowOf(chunk.index)};
+    if (row_of_survivor_ != nullptr) {
+      ARROW_RETURN_NOT_OK(CutToSurvivors(chunk, begin, end, &spec));
+    } else if (rows != chunk.end_row - chunk.begin_row) {
+      return arrow::Status::IOError(spec.Where(), ": the number of rows has changed since the loader was made");
+    }
+    // Not before nothing can fail any more: whoever was refused memory asks for the same chunk again.
+    had_ += end - begin;
+    run_row_ += end - begin;
+    ARROW_ASSIGN_OR_RAISE(const bool may_match, input_->MayMatch(*projection_, chunk.index));
+    if (may_match) return spec;
+    ++chunks_pruned_;
+  }
+  input_.reset();
+  inputs_.reset();
+  return std::nullopt;
+}
+
+arrow::Status PlanCursor::CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end,
+                                         ChunkSpec* spec) const {
+  spec->first_row = 0;
+  spec->end_row = spec->rows;
+  if (begin > chunk.begin_row) {
+    ARROW_ASSIGN_OR_RAISE(spec->first_row, row_of_survivor_(*input_, chunk.input, chunk.index, begin - chunk.begin_row));
+  }
+  if (end < chunk.end_row) {
+    ARROW_ASSIGN_OR_RAISE(spec->end_row, row_of_survivor_(*input_, chunk.input, chunk.index, end - chunk.begin_row));
+  }
+  return arrow::Status::OK();
 }
 
 }  // namespace penstock

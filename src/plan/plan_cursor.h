@@ -3,25 +3,39 @@
 #include <arrow/result.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
 
+#include "plan/catalog.h"
+#include "plan/epoch_run.h"
 #include "source/input.h"
 #include "source/source.h"
 
 namespace penstock {
 
-/// Walks over the chunks of a source in order, one input open at a time; leaves out empty chunks and those that the
-/// filter rules out.
+/// Walks over the chunks that a run reads, in order, one input open at a time; leaves out empty chunks and those that
+/// the filter rules out. Without a catalog it begins at the first row of the source and goes to its end.
 ///
 /// Ownership: `projection` must outlive it. Threads: one at a time. Blocking: as InputSequence.
 class PlanCursor {
  public:
+  /// Starts an epoch of the source, or starts it again.
+  using OpenInputs = std::function<arrow::Result<std::unique_ptr<InputSequence>>()>;
+  /// Called with each input's position and Input::digest().
+  using OnInput = std::function<void(int64_t number, uint64_t digest)>;
+  /// Where the catalog counts survivors of filter and sample: the row in the chunk that the survivor of that number is.
+  /// \param opened  the input, which is the source's `number`-th.
+  using RowOfSurvivor =
+      std::function<arrow::Result<int64_t>(const Input& opened, int64_t number, int chunk, int64_t survivor)>;
+
   /// At the end from the start.
   PlanCursor() = default;
   PlanCursor(std::unique_ptr<InputSequence> inputs, const Projection* projection)
       : inputs_(std::move(inputs)), projection_(projection) {}
+  PlanCursor(OpenInputs open, const Projection* projection, std::shared_ptr<const Catalog> catalog, EpochRun run)
+      : open_(std::move(open)), projection_(projection), catalog_(std::move(catalog)), run_(std::move(run)) {}
 
   /// The next chunk; nullopt after the last. Errors name the input.
   arrow::Result<std::optional<ChunkSpec>> Next();
@@ -31,14 +45,37 @@ class PlanCursor {
   int64_t next_pulled_bytes() const {
     return input_ == nullptr && inputs_ != nullptr ? inputs_->next_pulled_bytes() : 0;
   }
+  void set_on_input(OnInput on_input) { on_input_ = std::move(on_input); }
+  void set_row_of_survivor(RowOfSurvivor row_of) { row_of_survivor_ = std::move(row_of); }
 
  private:
-  std::unique_ptr<InputSequence> inputs_;  ///< Null after the last.
+  arrow::Result<std::optional<ChunkSpec>> NextInSequence();
+  arrow::Result<std::optional<ChunkSpec>> NextInCatalog();
+  arrow::Status OpenInput(int64_t number);
+  int64_t FileRowOf(int chunk);
+  arrow::Status CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const;
+
+  OpenInputs open_;
+  std::unique_ptr<InputSequence> inputs_;  ///< Null before the first and after the last.
   const Projection* projection_ = nullptr;
   std::shared_ptr<const Input> input_;
-  int next_chunk_ = 0;
-  int64_t next_file_row_ = 0;
+  OnInput on_input_;
+  int64_t next_input_ = 0;  ///< Number of the one that inputs_ gives next.
   int64_t chunks_pruned_ = 0;
+  int64_t run_row_ = 0;  ///< Of the next row.
+
+  const Input* file_row_of_ = nullptr;  ///< Of which file_row_ rows come before the chunk file_row_chunk_.
+  int file_row_chunk_ = 0;
+  int64_t file_row_ = 0;
+
+  int next_chunk_ = 0;  ///< Without a catalog.
+
+  std::shared_ptr<const Catalog> catalog_;
+  EpochRun run_;
+  RowOfSurvivor row_of_survivor_;
+  int64_t epoch_ = 0;  ///< Of the run.
+  size_t range_ = 0;   ///< Of the epoch.
+  int64_t had_ = 0;    ///< Of the range.
 };
 
 }  // namespace penstock

@@ -84,10 +84,9 @@ RowRanges ShareOf(const RowRanges& left, int64_t rank, int64_t world_size, Uneve
   return ranges;
 }
 
-RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, int64_t batch_size, Uneven uneven) {
+RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, Uneven uneven) {
   const int64_t rows = CountRows(left);
   const int64_t share = ShareRows(rows, phase.world_size, uneven);
-  const int64_t stepped = share / batch_size < phase.steps ? share : std::min(share, phase.steps * batch_size);
   RowRanges rest;
   for (int64_t rank = 0; rank < phase.world_size; ++rank) {
     // Rows that come again are the first ranks' own.
@@ -95,7 +94,7 @@ RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, int64_t batc
     const int64_t end = std::min(rows, begin + share);
     RowRanges taken;
     if (phase.taken.empty()) {
-      taken = {{0, stepped}};
+      taken = {{0, phase.rows}};
     } else if (static_cast<size_t>(rank) < phase.taken.size()) {
       taken = phase.taken[static_cast<size_t>(rank)];
     }
@@ -107,10 +106,10 @@ RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, int64_t batc
   return rest;
 }
 
-RowRanges LeftOfEpoch(int64_t rows, std::span<const EpochPhase> history, int64_t batch_size, Uneven uneven) {
+RowRanges LeftOfEpoch(int64_t rows, std::span<const EpochPhase> history, Uneven uneven) {
   RowRanges left;
   Append(&left, {0, rows});
-  for (const EpochPhase& phase : history) left = LeftAfter(left, phase, batch_size, uneven);
+  for (const EpochPhase& phase : history) left = LeftAfter(left, phase, uneven);
   return left;
 }
 

@@ -33,8 +33,8 @@ int64_t ShareRows(int64_t rows, int64_t world_size, Uneven uneven);
 /// The share of one rank, in the order of reading.
 RowRanges ShareOf(const RowRanges& left, int64_t rank, int64_t world_size, Uneven uneven);
 /// What a phase that began with `left` leaves. A rank without an entry in a `taken` that is not empty has had nothing.
-RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, int64_t batch_size, Uneven uneven);
+RowRanges LeftAfter(const RowRanges& left, const EpochPhase& phase, Uneven uneven);
 /// What is left of an epoch of `rows` rows after all phases of `history`.
-RowRanges LeftOfEpoch(int64_t rows, std::span<const EpochPhase> history, int64_t batch_size, Uneven uneven);
+RowRanges LeftOfEpoch(int64_t rows, std::span<const EpochPhase> history, Uneven uneven);
 
 }  // namespace penstock

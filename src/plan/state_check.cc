@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "plan/epoch_run.h"
+
 namespace penstock {
 namespace {
 
@@ -26,10 +28,14 @@ arrow::Status CheckSame(const char* name, const T& saved, const T& own) {
 
 arrow::Status CheckSameData(const DataFingerprint& saved, const DataFingerprint& own) {
   const auto text = [](const DataFingerprint& data) {
+    if (data.files == 0) return "a table of " + std::to_string(data.rows) + " rows";
     return std::to_string(data.files) + " files of " + std::to_string(data.size_bytes) + " bytes";
   };
-  if (saved.files != own.files || saved.size_bytes != own.size_bytes) {
-    return Refuse("the data differs; it was saved over ", text(saved), ", and here there are ", text(own));
+  if (saved.files != own.files || saved.size_bytes != own.size_bytes || saved.rows != own.rows) {
+    return Refuse("the data differs; it was saved over ", text(saved), ", and here there is ", text(own));
+  }
+  if (saved.names != own.names && own.files == 0) {
+    return Refuse("the data differs; there is ", text(own), " as there was, but in other chunks");
   }
   if (saved.names != own.names) {
     return Refuse("the data differs; there are ", text(own), " as there were, but their names or sizes are others");
@@ -55,10 +61,14 @@ bool IsAscending(const RowRanges& ranges) {
 
 arrow::Status CheckShape(const EpochState& state) {
   if (state.epoch < 0) return Corrupt("`epoch` is negative");
+  if (state.epochs_left < 1) return Corrupt("`epochs_left` is below 1");
+  if (state.epoch > kMostEpoch || state.epochs_left > kMostEpoch)
+    return Corrupt("`epoch` or `epochs_left` is too high");
+  if (state.given_rows < 0) return Corrupt("`given_rows` is negative");
   if (state.history.empty()) return Corrupt("`history` is empty");
   for (const EpochPhase& phase : state.history) {
     if (phase.world_size < 1) return Corrupt("a world_size in `history` is below 1");
-    if (phase.steps < 0) return Corrupt("a number of steps in `history` is negative");
+    if (phase.rows < 0) return Corrupt("a number of rows in `history` is negative");
     if (!std::all_of(phase.taken.begin(), phase.taken.end(), IsAscending)) {
       return Corrupt("rows in `history` are not in ascending order");
     }
@@ -86,6 +96,10 @@ arrow::Status CheckState(const EpochState& saved, const EpochState& own) {
   if (saved.filter != own.filter) {
     const auto text = [](const std::string& filter) { return filter.empty() ? "no filter" : "filter " + filter; };
     return Refuse("it was saved with ", text(saved.filter), ", and here there is ", text(own.filter));
+  }
+  if (saved.part != own.part) {
+    const auto text = [](const std::string& part) { return part.empty() ? "all rows" : "the part " + part; };
+    return Refuse("it was saved over ", text(saved.part), ", and here there is ", text(own.part));
   }
   ARROW_RETURN_NOT_OK(CheckSame("batch_size", saved.batch_size, own.batch_size));
   ARROW_RETURN_NOT_OK(CheckSame("shuffle", saved.shuffle, own.shuffle));
@@ -128,12 +142,13 @@ arrow::Result<EpochState> MergeStates(std::vector<EpochState> states) {
       taken.push_back(last.taken[static_cast<size_t>(rank)]);
     } else {
       taken.emplace_back();
-      if (last.steps > 0) taken.back().push_back({0, last.steps * state.batch_size});
+      if (last.rows > 0) taken.back().push_back({0, last.rows});
     }
   }
   for (EpochState& state : states) {
     const bool is_same_world = state.history.back().world_size == world_size;
     state.rank = merged.rank;
+    state.given_rows = merged.given_rows;
     state.data = merged.data;  // How many footers had been seen may differ.
     state.history.pop_back();
     const auto before = std::vector<EpochPhase>(merged.history.begin(), merged.history.end() - 1);
@@ -143,7 +158,7 @@ arrow::Result<EpochState> MergeStates(std::vector<EpochState> states) {
     }
   }
   if (!are_together) {
-    merged.history.back().steps = 0;
+    merged.history.back().rows = 0;
     merged.history.back().taken = std::move(taken);
   }
   return merged;

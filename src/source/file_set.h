@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/state.h"
+
 namespace penstock {
 
 /// One file as it was found when the loader was made.
@@ -31,6 +33,8 @@ struct FileSet {
   std::vector<std::string> Paths() const;
   /// Estimate of the heap memory that this object holds, in bytes.
   int64_t MemoryBytes() const;
+  /// Paths count from the folder that all files have in common, so that data that was moved is the same.
+  DataFingerprint Fingerprint() const;
 };
 
 /// Resolves paths, folders (recursively; names that start with '.' or '_' are left out; "key=value" folders become

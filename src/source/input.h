@@ -51,6 +51,8 @@ class Input {
   int64_t file() const { return file_index_; }
   /// Rows of its file (or of the stream) that come before it.
   int64_t begin_row() const { return begin_row_; }
+  /// Of the metadata: the same for the same data, wherever it lies. 0 where there is none.
+  virtual uint64_t digest() const { return 0; }
   /// Charged as metadata, in bytes.
   virtual int64_t metadata_bytes() const { return 0; }
   /// Bytes that were charged when they were seen (what a user's iterable gave).
@@ -102,11 +104,14 @@ class Input {
   int64_t begin_row_ = 0;
 };
 
-/// The part of an input that is read as one: a row group, a record batch.
+/// The part of an input that is read as one: a row group, a record batch. Its rows [first_row, end_row) are wanted.
 struct ChunkSpec {
   std::shared_ptr<const Input> input;
   int index = 0;
-  int64_t rows = 0;      ///< > 0.
+  int64_t rows = 0;  ///< Of the whole chunk, > 0.
+  int64_t first_row = 0;
+  int64_t end_row = rows;
+  int64_t run_row = 0;  ///< Rows, before a filter, that come before in all that is read.
   int64_t file_row = 0;  ///< Rows of its file (or of the stream) that come before it.
 
   std::string Where() const { return input->Where(index); }

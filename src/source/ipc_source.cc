@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "ops/hash.h"
 #include "source/batch_input.h"
 #include "source/counting_file.h"
 #include "source/file_sources.h"
@@ -124,6 +125,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
   int64_t rows(int chunk) const override { return header(chunk).rows; }
   std::string Where(int chunk) const override { return file_->name() + ", record batch " + std::to_string(chunk); }
   const arrow::ScalarVector& partition_values() const override { return file_->entry.partition_values; }
+  uint64_t digest() const override { return digest_; }
   int64_t metadata_bytes() const override { return bytes_; }
   arrow::Result<bool> MayMatch(const Projection& projection, int) const override {
     return penstock::MayMatch(projection, file_->entry.partition_values);
@@ -196,6 +198,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
       ARROW_ASSIGN_OR_RAISE(const auto metadata, Metadata(i));
       auto parsed = ParseIpcBatchHeader(*metadata);
       ARROW_RETURN_NOT_OK(text::WithContext(parsed.status(), Where(i)));
+      digest_ = Hash64(std::to_string(digest_) + '\n' + std::string(std::string_view(*metadata)));
       headers_.push_back(*parsed);
     }
     return dictionaries_.empty() || headers_.empty() ? arrow::Status::OK() : ReadDictionaries();
@@ -246,6 +249,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
   const int64_t bytes_;
   std::shared_ptr<const IpcFile> file_;
   std::vector<IpcBatchHeader> headers_;
+  uint64_t digest_ = 0;  // Of the headers.
   std::vector<int> dictionaries_, nested_;            // Of these: dictionaries, and what has them inside.
   int64_t all_row_bytes_ = 0, needed_row_bytes_ = 0;  // Of the columns of fixed width.
   bool needs_varying_ = false;
@@ -265,6 +269,10 @@ class IpcSequence final : public InputSequence {
     ARROW_ASSIGN_OR_RAISE(auto input, IpcInput::Open(std::move(*file), next_, context_));
     ++next_;
     return input;
+  }
+  arrow::Status Skip(int64_t inputs) override {
+    next_ = std::min(files_->files.size(), next_ + static_cast<size_t>(inputs));
+    return arrow::Status::OK();
   }
 
  private:
@@ -288,6 +296,7 @@ class IpcSource final : public Source {
   int64_t known_rows() const override { return -1; }
   int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
   std::vector<std::string> file_names() const override { return files_.Paths(); }
+  DataFingerprint fingerprint() const override { return files_.Fingerprint(); }
   std::string_view chunk_name() const override { return "record batch"; }
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 

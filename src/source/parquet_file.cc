@@ -20,6 +20,7 @@
 #include <string_view>
 #include <utility>
 
+#include "ops/hash.h"
 #include "source/counting_file.h"
 #include "source/text.h"
 
@@ -145,6 +146,7 @@ arrow::Status CheckFooter(const parquet::FileMetaData& metadata, int64_t size_by
 arrow::Status ParseFooter(const arrow::Buffer& footer, int64_t size_bytes, ParquetFile* out) {
   out->metadata = parquet::FileMetaData::Make(footer.data(), footer.size());
   out->footer_bytes = footer.size();
+  out->footer_digest = Hash64(std::string_view(footer));
   ARROW_RETURN_NOT_OK(CheckFooter(*out->metadata, size_bytes));
   parquet::ArrowReaderProperties properties;
   ARROW_RETURN_NOT_OK(parquet::arrow::FromParquetSchema(out->metadata->schema(), properties,

@@ -38,6 +38,7 @@ struct ParquetFile {
   std::shared_ptr<arrow::Schema>
       schema;                ///< As Arrow reads it (ARROW:schema honoured, its key-value metadata dropped).
   int64_t footer_bytes = 0;  ///< Serialized.
+  uint64_t footer_digest = 0;
 
   /// Estimate of the heap memory held, in bytes.
   int64_t MemoryBytes() const;

@@ -2,6 +2,7 @@
 
 #include <parquet/metadata.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "source/file_kind.h"
@@ -50,6 +51,7 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
     return text::Quoted(parquet_->entry.path) + ", row group " + std::to_string(chunk);
   }
   const arrow::ScalarVector& partition_values() const override { return parquet_->entry.partition_values; }
+  uint64_t digest() const override { return parquet_->footer_digest; }
   int64_t metadata_bytes() const override { return bytes_; }
   arrow::Result<bool> MayMatch(const Projection& projection, int chunk) const override {
     return penstock::MayMatch(projection, *parquet_, chunk);
@@ -125,6 +127,11 @@ class ParquetSequence final : public InputSequence {
     ++next_;
     return input;
   }
+  arrow::Status Skip(int64_t inputs) override {
+    if (inputs > 0) opened_.reset();
+    next_ = std::min(files_->files.size(), next_ + static_cast<size_t>(inputs));
+    return arrow::Status::OK();
+  }
 
  private:
   const FileSet* files_;
@@ -150,6 +157,7 @@ class ParquetSource final : public Source {
   int64_t known_rows() const override { return known_rows_; }
   int64_t num_files() const override { return static_cast<int64_t>(files_.files.size()); }
   std::vector<std::string> file_names() const override { return files_.Paths(); }
+  DataFingerprint fingerprint() const override { return files_.Fingerprint(); }
   std::string_view chunk_name() const override { return "row group"; }
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
 

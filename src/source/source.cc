@@ -12,6 +12,14 @@
 
 namespace penstock {
 
+arrow::Status InputSequence::Skip(int64_t inputs) {
+  for (int64_t i = 0; i < inputs; ++i) {
+    ARROW_ASSIGN_OR_RAISE(const auto input, Next());
+    if (input == nullptr) break;
+  }
+  return arrow::Status::OK();
+}
+
 void Source::SetSchema(const arrow::Schema& own, const arrow::FieldVector& partition_fields, std::string name) {
   std::set<std::string> partitions;
   for (const auto& field : partition_fields) partitions.insert(field->name());

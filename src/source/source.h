@@ -12,6 +12,7 @@
 
 #include "penstock/ledger.h"
 #include "penstock/options.h"
+#include "penstock/state.h"
 #include "source/input.h"
 #include "source/io_counters.h"
 
@@ -29,6 +30,8 @@ class InputSequence {
   /// The next one; null after the last. OutOfMemory where the budget has no room for what must be held while it is
   /// open; ask again when something was freed. Other errors name the input.
   virtual arrow::Result<std::shared_ptr<const Input>> Next() = 0;
+  /// Passes over the next `inputs` inputs; by default opens them. No errors where there are fewer.
+  virtual arrow::Status Skip(int64_t inputs);
   /// What the next input is likely to have charged when it is seen; 0 where nothing is.
   virtual int64_t next_pulled_bytes() const { return 0; }
 };
@@ -62,6 +65,8 @@ class Source {
   virtual int64_t num_files() const = 0;
   /// Their paths, as the file system knows them; none where there are no files.
   virtual std::vector<std::string> file_names() const { return {}; }
+  /// What is known of it without opening all inputs: `num_footers` is 0.
+  virtual DataFingerprint fingerprint() const { return {}; }
   /// "row group", "record batch".
   virtual std::string_view chunk_name() const = 0;
   /// Held for as long as the source, in bytes.

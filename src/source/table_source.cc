@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "ops/hash.h"
 #include "source/batch_input.h"
 #include "source/text.h"
 #include "source/unified_dictionaries.h"
@@ -40,6 +41,10 @@ class TableSource final : public Source {
     reader.set_chunksize(kMostBatchRows);
     ARROW_ASSIGN_OR_RAISE(batches_, reader.ToRecordBatches());
     num_rows_ = table.num_rows();
+    std::string lengths;
+    for (const auto& batch : batches_) lengths += std::to_string(batch->num_rows()) + '\n';
+    fingerprint_.rows = num_rows_;
+    fingerprint_.names = text::Hex(Hash64(lengths));
     SetSchema(*table.schema(), {}, "the table");
     return arrow::Status::OK();
   }
@@ -47,6 +52,7 @@ class TableSource final : public Source {
   bool is_counted() const override { return true; }
   int64_t known_rows() const override { return num_rows_; }
   int64_t num_files() const override { return 0; }
+  DataFingerprint fingerprint() const override { return fingerprint_; }
   std::string_view chunk_name() const override { return "record batch"; }
   int64_t MemoryBytes() const override { return 0; }
 
@@ -63,6 +69,7 @@ class TableSource final : public Source {
  private:
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches_;
   int64_t num_rows_ = 0;
+  DataFingerprint fingerprint_;
 };
 
 }  // namespace

@@ -1,9 +1,11 @@
 #include "source/text.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 
 namespace penstock::text {
 namespace {
@@ -50,6 +52,12 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+std::string Hex(uint64_t value) {
+  std::array<char, 17> digits;
+  std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(value));
+  return digits.data();
+}
 
 std::string ToValidUtf8(std::string_view bytes) {
   std::string valid;

@@ -2,6 +2,7 @@
 
 #include <arrow/status.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,5 +30,8 @@ std::string NearMiss(std::string_view name, const std::vector<std::string>& name
 
 /// "column 'carier' is not in 'path'; did you mean 'carrier'? Columns: a, b, c" (at most 20 of them).
 std::string UnknownColumn(std::string_view name, std::string_view path, const std::vector<std::string>& names);
+
+/// Sixteen digits.
+std::string Hex(uint64_t value);
 
 }  // namespace penstock::text

@@ -48,8 +48,8 @@ TEST(ShareTest, RepeatGoesOnAtTheFront) {
 }
 
 TEST(ShareTest, StepsBeyondTheShareAreItsEnd) {
-  EXPECT_EQ(LeftAfter({{0, 11}}, {3, 2, {}}, 2, Uneven::kDrop), (RowRanges{{9, 11}}));
-  EXPECT_EQ(LeftAfter({{0, 11}}, {3, int64_t{1} << 62, {}}, 2, Uneven::kDrop), (RowRanges{{9, 11}}));
+  EXPECT_EQ(LeftAfter({{0, 11}}, {3, 4, {}}, Uneven::kDrop), (RowRanges{{9, 11}}));
+  EXPECT_EQ(LeftAfter({{0, 11}}, {3, int64_t{1} << 62, {}}, Uneven::kDrop), (RowRanges{{9, 11}}));
 }
 
 // An epoch read by phases of different world sizes, in steps or by each rank at its own pace, up to the end of the
@@ -59,20 +59,19 @@ TEST(ElasticTest, EachRowOnceOverRandomHistories) {
   const auto below = [&](int64_t bound) { return static_cast<int64_t>(random() % static_cast<uint64_t>(bound)); };
   for (int trial = 0; trial < 3000; ++trial) {
     const int64_t rows = below(400);
-    const int64_t batch_size = 1 + below(12);
     const Uneven uneven = below(2) == 0 ? Uneven::kDrop : Uneven::kRepeat;
     std::map<int64_t, int> times;
     std::vector<EpochPhase> history;
     const int64_t phases = 1 + below(5);
     for (int64_t p = 0; p < phases; ++p) {
       const bool is_last = p + 1 == phases;
-      const RowRanges left = LeftOfEpoch(rows, history, batch_size, uneven);
-      EpochPhase phase{1 + below(9), is_last ? rows + 1 : below(6), {}};
+      const RowRanges left = LeftOfEpoch(rows, history, uneven);
+      EpochPhase phase{1 + below(9), is_last ? rows + 1 : below(40), {}};
       const bool is_together = below(2) == 0;
       for (int64_t rank = 0; rank < phase.world_size; ++rank) {
         const RowRanges share = ShareOf(left, rank, phase.world_size, uneven);
         ASSERT_EQ(CountRows(share), ShareRows(CountRows(left), phase.world_size, uneven));
-        RowRanges taken = {{0, std::min(CountRows(share), phase.steps * batch_size)}};
+        RowRanges taken = {{0, std::min(CountRows(share), phase.rows)}};
         if (!is_together && !is_last) {
           taken.clear();
           for (int64_t row = 0; row < CountRows(share); ++row) {
@@ -88,7 +87,7 @@ TEST(ElasticTest, EachRowOnceOverRandomHistories) {
     }
     const int64_t missing = rows - static_cast<int64_t>(times.size());
     EXPECT_LT(missing, uneven == Uneven::kDrop ? history.back().world_size : 1) << trial;
-    EXPECT_EQ(missing, CountRows(LeftOfEpoch(rows, history, batch_size, uneven))) << trial;
+    EXPECT_EQ(missing, CountRows(LeftOfEpoch(rows, history, uneven))) << trial;
     if (uneven == Uneven::kDrop) {
       for (const auto& [row, count] : times) ASSERT_EQ(count, 1) << "row " << row << " in trial " << trial;
     }
@@ -101,14 +100,11 @@ TEST(ElasticTest, TheSameWorldSizeGoesOnAsIfNothingHadHappened) {
   for (int trial = 0; trial < 1000; ++trial) {
     const auto rows = static_cast<int64_t>(random() % 300);
     const auto world_size = static_cast<int64_t>(1 + random() % 8);
-    const auto batch_size = static_cast<int64_t>(1 + random() % 10);
-    const auto steps = static_cast<int64_t>(random() % 8);
-    const RowRanges left =
-        LeftOfEpoch(rows, std::vector<EpochPhase>{{world_size, steps, {}}}, batch_size, Uneven::kDrop);
+    const auto had = static_cast<int64_t>(random() % 60);
+    const RowRanges left = LeftOfEpoch(rows, std::vector<EpochPhase>{{world_size, had, {}}}, Uneven::kDrop);
     for (int64_t rank = 0; rank < world_size; ++rank) {
       const RowRanges share = ShareOf({{0, rows}}, rank, world_size, Uneven::kDrop);
-      EXPECT_EQ(RowsOf(ShareOf(left, rank, world_size, Uneven::kDrop)),
-                RowsOf(Without(share, {{0, steps * batch_size}})));
+      EXPECT_EQ(RowsOf(ShareOf(left, rank, world_size, Uneven::kDrop)), RowsOf(Without(share, {{0, had}})));
     }
   }
 }

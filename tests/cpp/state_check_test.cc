@@ -38,7 +38,7 @@ TEST(CheckStateTest, SaysWhatDiffers) {
       {"corrupt: `epoch`", [](EpochState* s) { s->epoch = -1; }},
       {"corrupt: `rank`", [](EpochState* s) { s->rank = 1; }},
       {"corrupt: `history`", [](EpochState* s) { s->history.clear(); }},
-      {"corrupt: a number of steps", [](EpochState* s) { s->history[0].steps = -1; }},
+      {"corrupt: a number of rows", [](EpochState* s) { s->history[0].rows = -1; }},
       {"corrupt: a world_size", [](EpochState* s) { s->history[0].world_size = 0; }},
       {"corrupt: rows", [](EpochState* s) { s->history[0].taken = {{{5, 6}, {1, 2}}}; }},
       {"corrupt: `history` has rows", [](EpochState* s) { s->history[0].taken = {{{1, 2}}, {{1, 2}}}; }},
@@ -78,7 +78,7 @@ TEST(MergeStatesTest, KeepsWhatEachRankHasHad) {
   std::swap(states[0], states[1]);
   const EpochState merged = MergeStates(states).ValueOrDie();
   ASSERT_EQ(merged.history.size(), 2U);
-  EXPECT_EQ(merged.history.back(), (EpochPhase{3, 0, {{{0, 4}}, {{0, 70}}, {{0, 9}, {12, 14}}}}));
+  EXPECT_EQ(merged.history.back(), (EpochPhase{3, 0, {{{0, 4}}, {{0, 7}}, {{0, 9}, {12, 14}}}}));
   EXPECT_TRUE(CheckState(merged, Own()).ok());
 }
 
@@ -93,7 +93,7 @@ TEST(MergeStatesTest, RefusesWhatIsNotAllRanksOfOneMoment) {
   later[1].epoch = 3;
   EXPECT_TRUE(MergeStates(later).status().IsInvalid());
   auto other = RanksOf(3);
-  other[1].history.front().steps = 2;
+  other[1].history.front().rows = 2;
   EXPECT_TRUE(MergeStates(other).status().IsInvalid());
   EXPECT_TRUE(MergeStates({}).status().IsInvalid());
 }

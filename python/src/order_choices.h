@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "penstock/options.h"
+
+namespace penstock::python {
+
+/// The options that say which rows a loader gives, as Python has them.
+struct OrderChoices {
+  int64_t rank;
+  int64_t world_size;
+  bool repeat;
+  bool balance;
+  int64_t epochs;
+  uint64_t seed;
+
+  void SetIn(LoaderOptions* options) const {
+    options->rank = rank;
+    options->world_size = world_size;
+    options->uneven = repeat ? Uneven::kRepeat : Uneven::kDrop;
+    options->balance = balance ? Balance::kRows : Balance::kNone;
+    options->epochs = epochs;
+    options->seed = seed;
+  }
+};
+
+}  // namespace penstock::python

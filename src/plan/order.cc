@@ -1,0 +1,294 @@
+#include "plan/order.h"
+
+#include <arrow/compute/expression.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+#include "ops/hash.h"
+#include "plan/row_ranges.h"
+#include "plan/state_check.h"
+#include "plan/survivors.h"
+#include "source/text.h"
+
+namespace penstock {
+namespace {
+
+constexpr size_t kMostFilterText = 400;
+
+std::string ColumnsDigest(const Schema& schema) {
+  std::string all;
+  for (const Field& field : schema) {
+    all += field.name + '\n' + std::string(DTypeName(field.dtype)) + ' ' + field.source_type->ToString();
+    for (int64_t extent : field.shape) text += ',' + std::to_string(extent);
+    all += '\n';
+  }
+  return text::Hex(Hash64(all));
+}
+
+std::string PartText(const std::optional<RowSample>& sample) {
+  if (!sample) return "";
+  std::array<char, 100> text;
+  std::snprintf(text.data(), text.size(), "[%.17g, %.17g) of seed %lld", sample->begin, sample->end,
+                static_cast<long long>(sample->seed));
+  return text.data();
+}
+
+std::string FilterText(const arrow::compute::Expression& filter) {
+  std::string all = filter.ToString();
+  if (all.size() <= kMostFilterText) return text::ToValidUtf8(all);
+  return text::ToValidUtf8(all.substr(0, kMostFilterText)) + "... (" + text::Hex(Hash64(all)) + ")";
+}
+
+}  // namespace
+
+arrow::Status Order::CheckRanks() const {
+  if (options_->world_size < 1) {
+    return arrow::Status::Invalid("world_size must be at least 1, not ", options_->world_size);
+  }
+  if (options_->rank < 0 || options_->rank >= options_->world_size) {
+    return arrow::Status::Invalid("rank must be at least 0 and below world_size=", options_->world_size, ", not ",
+                                  options_->rank);
+  }
+  if (options_->epochs < 1) return arrow::Status::Invalid("epochs must be at least 1, not ", options_->epochs);
+  if (!is_divided()) return arrow::Status::OK();
+  if (!source_->is_counted()) {
+    const char* what = options_->world_size > 1 ? "ranks need" : "epochs and balance need";
+    return arrow::Status::Invalid(
+        what, " a source whose rows are known without reading it (files, a table); ",
+        source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
+  }
+  if (projection_->filter != nullptr && !IsBalanced() && options_->limit) {
+    return arrow::Status::Invalid("`limit` and a filter need balance=\"rows\" where there are ranks or several epochs");
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Order::Init(const Schema& schema) {
+  ARROW_RETURN_NOT_OK(CheckRanks());
+  MutexLock lock(mu_);
+  own_.data = source_->fingerprint();
+  own_.columns = ColumnsDigest(schema);
+  if (projection_->filter != nullptr) own_.filter = FilterText(*options_->filter);
+  own_.batch_size = options_->batch_size;
+  own_.seed = options_->seed;
+  own_.uneven = options_->uneven;
+  own_.limit = options_->limit;
+  own_.part = PartText(projection_->sample);
+  own_.balance = IsBalanced() && projection_->filter != nullptr ? "rows" : "";
+  return arrow::Status::OK();
+}
+
+int64_t Order::EpochRows(const Catalog& catalog) const {
+  const bool is_limited = options_->limit && is_counted();
+  return is_limited ? std::min(catalog.num_rows(), *options_->limit) : catalog.num_rows();
+}
+
+arrow::Status Order::CheckEnoughRows(int64_t epoch_rows) const {
+  if (options_->uneven == Uneven::kRepeat || epoch_rows >= options_->world_size) return arrow::Status::OK();
+  return arrow::Status::Invalid("an epoch has ", epoch_rows, " rows, fewer than the ", options_->world_size,
+                                " ranks: none would get any. Use fewer ranks, or uneven=\"repeat\".");
+}
+
+arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
+  MutexLock lock(catalog_mu_);
+  if (catalog_ != nullptr) return catalog_;
+  Catalog::CountRows count;
+  InputContext context = Context();
+  const Projection of_filter = FilterAlone(*projection_);
+  if (IsBalanced()) {
+    context.projection = &of_filter;
+    count = [&](const Input& input, int chunk) { return CountSurvivors(of_filter, input, chunk, ledger_); };
+  }
+  ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open(context));
+  ARROW_ASSIGN_OR_RAISE(catalog_, Catalog::Read(*inputs, ledger_, count));
+  MutexLock own_lock(mu_);
+  if (own_.data.files > 0) {
+    own_.data.num_footers = catalog_->num_inputs();
+    own_.data.footers = catalog_->Digest(catalog_->num_inputs());
+  }
+  return catalog_;
+}
+
+PlanCursor Order::CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run) {
+  PlanCursor cursor([this] { return source_->Open(Context()); }, projection_, std::move(catalog), std::move(run));
+  if (IsBalanced()) {
+    cursor.set_row_of_survivor([this](const Input& opened, int64_t number, int chunk,
+                                      int64_t survivor) -> arrow::Result<int64_t> {
+      const Projection of_filter = FilterAlone(*projection_);
+      if (of_filter.filter == nullptr) return RowOfSurvivor(of_filter, opened, chunk, survivor, ledger_);
+      ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open({&of_filter, ledger_, options_->use_direct_decode}));
+      ARROW_RETURN_NOT_OK(inputs->Skip(number));
+      ARROW_ASSIGN_OR_RAISE(const auto again, inputs->Next());
+      if (again == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
+      return RowOfSurvivor(of_filter, *again, chunk, survivor, ledger_);
+    });
+  }
+  return cursor;
+}
+
+arrow::Result<Order::Start> Order::StartRun() {
+  std::optional<EpochRun> run;
+  int64_t first_epoch = 0, given_rows = 0;
+  {
+    MutexLock lock(mu_);
+    run = std::exchange(pending_, std::nullopt);
+    first_epoch = next_epoch_;
+    if (run) given_rows = given_rows_;
+  }
+  Start start;
+  if (!is_counted() && options_->limit) start.limit = *options_->limit - given_rows;
+  if (run || is_divided()) {
+    ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
+    const int64_t epoch_rows = EpochRows(*catalog);
+    if (!run) {
+      ARROW_RETURN_NOT_OK(CheckEnoughRows(epoch_rows));
+      run = EpochRun(epoch_rows, Ranks(), first_epoch, options_->epochs);
+    }
+    start.cursor = CursorOf(std::move(catalog), *run);
+  } else {
+    run = EpochRun(first_epoch);
+    ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(Context()));
+    start.cursor = PlanCursor(std::move(inputs), projection_);
+    start.cursor.set_on_input([this](int64_t number, uint64_t digest) {
+      MutexLock lock(mu_);
+      if (own_.data.files == 0 || number != seen_.num_inputs() || number < own_.data.num_footers) return;
+      seen_.Add(digest);
+      own_.data.num_footers = seen_.num_inputs();
+      own_.data.footers = seen_.Text();
+    });
+    start.limit = options_->limit;
+  }
+  MutexLock lock(mu_);
+  next_epoch_ = run->epoch(run->num_epochs());
+  run_ = std::move(run);
+  had_.clear();
+  on_the_way_.clear();
+  is_all_taken_ = false;
+  given_rows_ = given_rows;
+  return start;
+}
+
+void Order::Took(const BatchOrigin* origin) {
+  MutexLock lock(mu_);
+  if (origin != nullptr) {
+    on_the_way_.push_back(*origin);
+  } else {
+    is_all_taken_ = true;
+  }
+}
+
+void Order::Gave() {
+  MutexLock lock(mu_);
+  if (!run_ || on_the_way_.empty()) return;
+  const BatchOrigin& origin = on_the_way_.front();
+  given_rows_ += origin.rows.rows();
+  const RowRange rows = is_counted() ? origin.rows : origin.source_rows;
+  if (had_.size() == 1 && had_.front().end == rows.begin) {
+    had_.front().end = rows.end;
+  } else if (rows.begin < rows.end) {
+    had_ = Union(had_, {rows});
+  }
+  on_the_way_.pop_front();
+}
+
+void Order::GaveEnd() {
+  MutexLock lock(mu_);
+  // Where a batch is still on the way, what was to come of it was an error.
+  if (is_all_taken_ && on_the_way_.empty()) run_.reset();
+}
+
+arrow::Status Order::CheckCanResume() const {
+  if (source_->is_counted()) return arrow::Status::OK();
+  return arrow::Status::Invalid(source_->is_one_shot()
+                                    ? "a stream that can be read once has no state: it cannot be gone on with"
+                                    : "an iterable has no state: its rows are known when they have been read");
+}
+
+arrow::Result<EpochState> Order::State() const {
+  ARROW_RETURN_NOT_OK(CheckCanResume());
+  MutexLock lock(mu_);
+  const std::optional<EpochRun>& run = pending_ ? pending_ : run_;
+  EpochState state = own_;
+  if (!run) {
+    state.epoch = next_epoch_;
+    state.epochs_left = options_->epochs;
+    state.rank = options_->rank;
+    state.history = {{options_->world_size, 0, {}}};
+    return state;
+  }
+  if (!options_->in_order && run->num_epochs() > 1) {
+    return arrow::Status::Invalid("with in_order=False and epochs=", options_->epochs,
+                                  " there is no state: iterate once for each epoch instead");
+  }
+  run->Locate(pending_ ? RowRanges{} : had_, is_counted() && options_->in_order, &state);
+  if (options_->limit && !is_counted()) state.given_rows = given_rows_;
+  return state;
+}
+
+arrow::Status Order::Resume(std::vector<EpochState> states) {
+  ARROW_RETURN_NOT_OK(CheckCanResume());
+  EpochState state;
+  if (states.size() == 1) {
+    state = std::move(states.front());
+  } else {
+    ARROW_ASSIGN_OR_RAISE(state, MergeStates(std::move(states)));
+  }
+  EpochState own;
+  {
+    MutexLock lock(mu_);
+    own = own_;
+  }
+  own.data.num_footers = 0;  // What can be told without opening anything comes first.
+  ARROW_RETURN_NOT_OK(CheckState(state, own));
+  ARROW_ASSIGN_OR_RAISE(const auto catalog, ReadCatalog());
+  if (own.data.files > 0) {
+    own.data.num_footers = std::min(state.data.num_footers, catalog->num_inputs());
+    own.data.footers = catalog->Digest(own.data.num_footers);
+    if (own.data.num_footers > 0) ARROW_RETURN_NOT_OK(CheckState(state, own));
+  }
+  ARROW_ASSIGN_OR_RAISE(EpochRun run, EpochRun::Resume(EpochRows(*catalog), Ranks(), state, state.epochs_left));
+  MutexLock lock(mu_);
+  next_epoch_ = run.epoch(run.num_epochs());
+  pending_ = std::move(run);
+  given_rows_ = state.given_rows;
+  return arrow::Status::OK();
+}
+
+arrow::Status Order::SetEpoch(int64_t epoch) {
+  if (epoch < 0 || epoch > kMostEpoch) {
+    return arrow::Status::Invalid("epoch must be at least 0 and at most ", kMostEpoch, ", not ", epoch);
+  }
+  MutexLock lock(mu_);
+  // A loop that says which epoch begins says so for the one that it goes on with, too.
+  if (pending_ && pending_->epoch(0) == epoch) return arrow::Status::OK();
+  pending_.reset();
+  next_epoch_ = epoch;
+  return arrow::Status::OK();
+}
+
+arrow::Result<int64_t> Order::NumRows() {
+  ARROW_ASSIGN_OR_RAISE(const auto catalog, ReadCatalog());
+  const int64_t epoch_rows = EpochRows(*catalog);
+  ARROW_RETURN_NOT_OK(CheckEnoughRows(epoch_rows));
+  return EpochRun(epoch_rows, Ranks(), 0, options_->epochs).num_rows();
+}
+
+int64_t Order::dropped_rows() const {
+  MutexLock lock(mu_);
+  return run_ ? run_->dropped_rows() : 0;
+}
+
+int64_t Order::repeated_rows() const {
+  MutexLock lock(mu_);
+  return run_ ? run_->repeated_rows() : 0;
+}
+
+void Order::Close() {
+  MutexLock lock(catalog_mu_);
+  catalog_.reset();
+}
+
+}  // namespace penstock

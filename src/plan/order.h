@@ -1,0 +1,106 @@
+#pragma once
+
+#include <arrow/result.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "penstock/ledger.h"
+#include "penstock/mutex.h"
+#include "penstock/options.h"
+#include "penstock/schema.h"
+#include "penstock/state.h"
+#include "plan/catalog.h"
+#include "plan/epoch_run.h"
+#include "plan/plan_cursor.h"
+#include "source/source.h"
+
+namespace penstock {
+
+/// Which rows a loader reads in which epoch, and where its user is.
+///
+/// Ownership: of the loader; what it is made of must outlive it.
+/// Threads:   every method may be called from any thread.
+/// Blocking:  Init(), StartRun(), Resume() and NumRows() may open all inputs, and with balance = rows read the filter's
+///            columns.
+class Order {
+ public:
+  Order(const LoaderOptions* options, Source* source, const Projection* projection, std::shared_ptr<Ledger> ledger)
+      : options_(options), source_(source), projection_(projection), ledger_(std::move(ledger)) {}
+
+  /// Invalid where rank, world_size, epochs or balance make no sense, or the source cannot be divided.
+  arrow::Status Init(const Schema& schema);
+
+  struct Start {
+    PlanCursor cursor;
+    std::optional<int64_t> limit;  ///< Of rows given, where the cursor does not see to it.
+  };
+  /// The next iteration: what Resume() asked for, or the next epoch.
+  arrow::Result<Start> StartRun() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+
+  /// A batch has left the scheduler, or `nullptr`: there are no more.
+  void Took(const BatchOrigin* origin) PENSTOCK_EXCLUDES(mu_);
+  /// The user has got the oldest batch that Took() told of and that it has not yet got.
+  void Gave() PENSTOCK_EXCLUDES(mu_);
+  /// The user has got the end of the iteration, or an error in place of a batch.
+  void GaveEnd() PENSTOCK_EXCLUDES(mu_);
+
+  /// See Loader.
+  arrow::Result<EpochState> State() const PENSTOCK_EXCLUDES(mu_);
+  arrow::Status Resume(std::vector<EpochState> states) PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+  arrow::Status SetEpoch(int64_t epoch) PENSTOCK_EXCLUDES(mu_);
+
+  /// Whether an iteration reads anything but one whole epoch.
+  bool is_divided() const {
+    return options_->world_size > 1 || options_->epochs > 1 || (IsBalanced() && projection_->filter != nullptr);
+  }
+  /// Whether the rows of an iteration are known ahead.
+  bool is_counted() const { return (!projection_->selects_rows() || IsBalanced()) && source_->is_counted(); }
+  /// Rows of an iteration from its start; is_counted() only.
+  arrow::Result<int64_t> NumRows() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+  int64_t dropped_rows() const PENSTOCK_EXCLUDES(mu_);
+  int64_t repeated_rows() const PENSTOCK_EXCLUDES(mu_);
+
+  /// Gives the catalog's memory back.
+  void Close() PENSTOCK_EXCLUDES(catalog_mu_);
+
+ private:
+  /// Whether positions in an epoch count the rows that pass filter and sample. Those of a sample can be told without
+  /// reading.
+  bool IsBalanced() const {
+    return projection_->selects_rows() && (projection_->filter == nullptr || options_->balance == Balance::kRows);
+  }
+  EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
+  InputContext Context() const { return {projection_, ledger_, options_->use_direct_decode}; }
+  arrow::Status CheckRanks() const;
+  arrow::Status CheckCanResume() const;
+  arrow::Result<std::shared_ptr<const Catalog>> ReadCatalog() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+  /// Rows of an epoch, all ranks together.
+  int64_t EpochRows(const Catalog& catalog) const;
+  arrow::Status CheckEnoughRows(int64_t epoch_rows) const;
+  PlanCursor CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run);
+
+  const LoaderOptions* const options_;
+  Source* const source_;
+  const Projection* const projection_;
+  const std::shared_ptr<Ledger> ledger_;
+
+  Mutex catalog_mu_;
+  std::shared_ptr<const Catalog> catalog_ PENSTOCK_GUARDED_BY(catalog_mu_);
+
+  mutable Mutex mu_;
+  EpochState own_ PENSTOCK_GUARDED_BY(mu_);  // What every state of this loader has in common.
+  InputsDigest seen_ PENSTOCK_GUARDED_BY(mu_);
+  int64_t next_epoch_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  std::optional<EpochRun> pending_ PENSTOCK_GUARDED_BY(mu_);  // Asked for by Resume().
+  std::optional<EpochRun> run_ PENSTOCK_GUARDED_BY(mu_);      // The present iteration, or the one before its end.
+  RowRanges had_ PENSTOCK_GUARDED_BY(mu_);                    // Of the run, by the user.
+  std::deque<BatchOrigin> on_the_way_ PENSTOCK_GUARDED_BY(mu_);
+  bool is_all_taken_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Of the epoch, towards the limit.
+};
+
+}  // namespace penstock
