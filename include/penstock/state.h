@@ -53,7 +53,7 @@ struct EpochState {
 
   int version = kVersion;
   DataFingerprint data;
-  std::string columns;  ///< Digest of the schema.
+  std::string columns;  ///< Digest of names and types of what is read.
   std::string filter;   ///< As text, shortened; empty without.
   std::string part;     ///< Of the rows, as text; empty for all of them (LoaderOptions::sample).
   int64_t batch_size = 0;

@@ -168,7 +168,7 @@ arrow::Status LoaderImpl::Init() {
   for (const OutputColumn& output : projection_.outputs) schema->push_back(output.field);
   schema_ = std::move(schema);
   order_ = std::make_unique<Order>(&options_, source_.get(), &projection_, ledger_);
-  ARROW_RETURN_NOT_OK(order_->Init(*schema_));
+  ARROW_RETURN_NOT_OK(order_->Init());
   metadata_bytes_ += VocabularyBytes(projection_);
   return DivideBudget(options_.epochs > 1 ? -1 : known_rows);
 }

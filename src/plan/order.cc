@@ -1,10 +1,12 @@
 #include "plan/order.h"
 
 #include <arrow/compute/expression.h>
+#include <arrow/type.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <set>
 #include <utility>
 
 #include "ops/hash.h"
@@ -18,13 +20,14 @@ namespace {
 
 constexpr size_t kMostFilterText = 400;
 
-std::string ColumnsDigest(const Schema& schema) {
-  std::string all;
-  for (const Field& field : schema) {
-    all += field.name + '\n' + std::string(DTypeName(field.dtype)) + ' ' + field.source_type->ToString();
-    for (int64_t extent : field.shape) text += ',' + std::to_string(extent);
-    all += '\n';
+// Of what is read, whatever is made of it.
+std::string ColumnsDigest(const Projection& projection) {
+  std::set<std::string> columns;
+  for (const OutputColumn& output : projection.outputs) {
+    columns.insert(output.input + '\n' + (output.input_field == nullptr ? "" : output.input_field->type()->ToString()));
   }
+  std::string all;
+  for (const std::string& column : columns) all += column + '\n';
   return text::Hex(Hash64(all));
 }
 
@@ -66,11 +69,11 @@ arrow::Status Order::CheckRanks() const {
   return arrow::Status::OK();
 }
 
-arrow::Status Order::Init(const Schema& schema) {
+arrow::Status Order::Init() {
   ARROW_RETURN_NOT_OK(CheckRanks());
   MutexLock lock(mu_);
   own_.data = source_->fingerprint();
-  own_.columns = ColumnsDigest(schema);
+  own_.columns = ColumnsDigest(*projection_);
   if (projection_->filter != nullptr) own_.filter = FilterText(*options_->filter);
   own_.batch_size = options_->batch_size;
   own_.seed = options_->seed;

@@ -11,7 +11,6 @@
 #include "penstock/ledger.h"
 #include "penstock/mutex.h"
 #include "penstock/options.h"
-#include "penstock/schema.h"
 #include "penstock/state.h"
 #include "plan/catalog.h"
 #include "plan/epoch_run.h"
@@ -32,7 +31,7 @@ class Order {
       : options_(options), source_(source), projection_(projection), ledger_(std::move(ledger)) {}
 
   /// Invalid where rank, world_size, epochs or balance make no sense, or the source cannot be divided.
-  arrow::Status Init(const Schema& schema);
+  arrow::Status Init();
 
   struct Start {
     PlanCursor cursor;

@@ -217,7 +217,9 @@ TEST_F(OrderTest, ElasticReadsEachRowOnce) {
     options_.world_size = world_size;
     for (options_.rank = 0; options_.rank < world_size; ++options_.rank) {
       const auto loader = Make();
-      if (!is_first) ASSERT_TRUE(loader->Resume({state}).ok());
+      if (!is_first) {
+        ASSERT_TRUE(loader->Resume({state}).ok());
+      }
       ASSERT_TRUE(loader->StartEpoch().ok());
       for (int64_t row : Flat(Take(*loader, steps))) all.push_back(row);
       next = loader->State().ValueOrDie();

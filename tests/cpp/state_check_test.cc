@@ -9,7 +9,7 @@ namespace {
 
 EpochState Own() {
   EpochState state;
-  state.data = {3, 300, "names", 3, "footers"};
+  state.data = {3, 300, 0, "names", 3, "footers"};
   state.columns = "columns";
   state.batch_size = 10;
   state.shuffle = true;
