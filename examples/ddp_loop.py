@@ -1,9 +1,9 @@
-"""Two processes train one model with DistributedDataParallel, each from files of its own.
+"""Two processes train one model with DistributedDataParallel, each on its half of the rows.
 
     python examples/ddp_loop.py
 
-Every rank must see the same number of batches, or the others wait for it: hence files of equal length, and
-`drop_last`.
+Every rank must see the same number of batches, or the others wait for it. A loader finds out from
+torch.distributed which rank it is of how many, and all ranks get as many rows.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ def train(rank: int, folder: str) -> None:
     )
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    mine = sorted(Path(folder).glob("*.parquet"))[rank::WORLD_SIZE]
     rows = torch.zeros(())
     # The loader is made in the process that uses it: its threads do not survive a fork.
-    with ps.Loader(mine, batch_size=128, drop_last=True, num_workers=1) as loader:
+    with ps.Loader(f"{folder}/*.parquet", batch_size=128, drop_last=True, num_workers=1) as loader:
         for _ in range(2):
             for batch in loader:
                 optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
@@ -143,12 +144,11 @@ def test_elastic_resume_reads_each_row_once(
                     is_together = kind in ("together", "balance")
                     loader.load_state_dict(states[rank % len(states)] if is_together else states)
                 iterator = iter(loader)
-                for _ in range(steps):
-                    batch = next(iterator, None)
-                    if batch is None:
-                        break
+                state = loader.state_dict()  # As a loop saves it: with a batch in hand, not after the end.
+                for batch in itertools.islice(iterator, steps):
                     rows += values_of(batch)
-                saved.append(through_json(loader.state_dict()))
+                    state = loader.state_dict()
+                saved.append(through_json(state))
         states = saved
     assert len(set(rows)) == len(rows)
     assert set(rows) <= set(expected)
