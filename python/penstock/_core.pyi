@@ -82,6 +82,122 @@ class SlotView:
 def summarize(paths: Sequence[str], filesystem: object | None) -> dict[str, Any]:
     """What the files hold, from their footers (all are read), as a dict."""
 
+class OrderChoices:
+    """What says which rows a loader gives."""
+
+    def __init__(self, *, rank: int, world_size: int, repeat: bool, balance: bool, epochs: int, seed: int) -> None: ...
+
+class EpochState:
+    """Where the user of a loader is."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @version.setter
+    def version(self, arg: int, /) -> None: ...
+
+    @property
+    def data(self) -> tuple[int, int, int, str, int, str]:
+        """Files, bytes, rows, digest of names, footers, their digest."""
+
+    @data.setter
+    def data(self, arg: tuple[int, int, int, str, int, str], /) -> None: ...
+
+    @property
+    def columns(self) -> str: ...
+
+    @columns.setter
+    def columns(self, arg: str, /) -> None: ...
+
+    @property
+    def filter(self) -> str: ...
+
+    @filter.setter
+    def filter(self, arg: str, /) -> None: ...
+
+    @property
+    def part(self) -> str: ...
+
+    @part.setter
+    def part(self, arg: str, /) -> None: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @batch_size.setter
+    def batch_size(self, arg: int, /) -> None: ...
+
+    @property
+    def shuffle(self) -> bool: ...
+
+    @shuffle.setter
+    def shuffle(self, arg: bool, /) -> None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @seed.setter
+    def seed(self, arg: int, /) -> None: ...
+
+    @property
+    def shuffle_window(self) -> int: ...
+
+    @shuffle_window.setter
+    def shuffle_window(self, arg: int, /) -> None: ...
+
+    @property
+    def repeat(self) -> bool: ...
+
+    @repeat.setter
+    def repeat(self, arg: bool, /) -> None: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @limit.setter
+    def limit(self, value: int | None) -> None: ...
+
+    @property
+    def balance(self) -> str: ...
+
+    @balance.setter
+    def balance(self, arg: str, /) -> None: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @epoch.setter
+    def epoch(self, arg: int, /) -> None: ...
+
+    @property
+    def epochs_left(self) -> int: ...
+
+    @epochs_left.setter
+    def epochs_left(self, arg: int, /) -> None: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @rank.setter
+    def rank(self, arg: int, /) -> None: ...
+
+    @property
+    def history(self) -> list[tuple[int, int, list[list[tuple[int, int]]]]]:
+        """
+        (world_size, rows that each rank has had, or for each rank the rows of its share).
+        """
+
+    @history.setter
+    def history(self, arg: Sequence[tuple[int, int, Sequence[Sequence[tuple[int, int]]]]], /) -> None: ...
+
+    @property
+    def given_rows(self) -> int: ...
+
+    @given_rows.setter
+    def given_rows(self, arg: int, /) -> None: ...
+
 class Charge:
     """Bytes in an account of a loader, until this dies or is released."""
 
@@ -91,7 +207,7 @@ class Charge:
 class Loader:
     """The native loader behind penstock.Loader."""
 
-    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, direct_decode: bool) -> None: ...
+    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, order: OrderChoices, direct_decode: bool) -> None: ...
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """
@@ -99,6 +215,13 @@ class Loader:
         """
 
     def num_batches(self) -> int: ...
+
+    def state(self) -> EpochState: ...
+
+    def resume(self, states: Sequence[EpochState]) -> None:
+        """Make the next epoch go on from one state, or from those of all ranks."""
+
+    def set_epoch(self, epoch: int) -> None: ...
 
     def explain(self) -> tuple[str, dict[str, Any]]:
         """The explanation as (text, dict)."""

@@ -283,7 +283,7 @@ class Loader:
         return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
-        """Batches of one iteration. TypeError where not known ahead (a filter without `balance`, a stream, text)."""
+        """Batches of one iteration. TypeError where not known ahead (a filter, a stream, text)."""
         return self._core.num_batches()
 
     def set_epoch(self, epoch: int) -> None:
@@ -321,8 +321,8 @@ class Loader:
         Parameters
         ----------
         state : dict, or list of dict
-            What `state_dict` gave. Of one rank, where all ranks step together; of all ranks, where they do not
-            (a filter without `balance`, ``in_order=False``) and `world_size` has changed.
+            What `state_dict` gave. Of one rank, where all ranks step together; of all ranks, where they do
+            not (a filter without `balance`, ``in_order=False``) and `world_size` has changed.
 
         Raises
         ------

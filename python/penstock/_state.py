@@ -28,7 +28,13 @@ def to_dict(state: _core.EpochState) -> dict[str, Any]:
             for world_size, rows, taken in state.history
         ],
         "given_rows": state.given_rows,
-        "data": {"files": files, "bytes": size_bytes, "rows": rows, "names": names, "footers": [num_footers, footers]},
+        "data": {
+            "files": files,
+            "bytes": size_bytes,
+            "rows": rows,
+            "names": names,
+            "footers": [num_footers, footers],
+        },
         "columns": state.columns,
         "filter": state.filter,
         "part": state.part,
@@ -55,7 +61,7 @@ def from_dict(state: object) -> _core.EpochState:
     if not isinstance(state, Mapping):
         raise TypeError(f"a state is a dict as state_dict() gives it, got {type(state).__name__}")
     version = state.get(_VERSION_KEY)
-    if not _is_int(version):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise _corrupt(f"{_VERSION_KEY!r} is missing: it is no state of a penstock loader")
     native = _core.EpochState()
     if version > native.version:
@@ -98,10 +104,6 @@ def _phase(world_size: object, had: object) -> tuple[int, int, list[list[tuple[i
         pairs = zip(bounds[::2], bounds[1::2], strict=True)
         taken.append([(_int("rows", begin), _int("rows", end)) for begin, end in pairs])
     return _int("world_size", world_size), 0, taken
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _int(name: str, value: object) -> int:

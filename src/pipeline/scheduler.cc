@@ -71,7 +71,7 @@ void Scheduler::RunWorker() {
   }
 }
 
-void Scheduler::RunTask(const Task& task, Doomed made_room) {
+void Scheduler::RunTask(Task& task, Doomed made_room) {
   ++running_tasks_;
   mu_.Unlock();
   for (const auto& ranges : made_room.ranges) ranges->ReadDirectly();
@@ -80,6 +80,7 @@ void Scheduler::RunTask(const Task& task, Doomed made_room) {
   const int64_t began_ns = NowNs();
   const int64_t read_ns = IoCounters::ThreadBusyNs();
   Outcome outcome = Execute(task);
+  task.ranges.reset();  // Its chunk may be done already: what it reads from dies here, not under the mutex.
   const int64_t busy_ns = NowNs() - began_ns - (IoCounters::ThreadBusyNs() - read_ns);
   Stage stage = Stage::kPlan;
   int64_t bytes = 0;
@@ -121,6 +122,7 @@ void Scheduler::Clear() {
   std::map<int64_t, std::unique_ptr<Chunk>> chunks;
   std::map<int64_t, Slot> slots;
   std::optional<ChunkSpec> pending;
+  std::deque<std::shared_ptr<RangeReader>> unfetched;
   PlanCursor cursor;
   // What a user's Python raised may lead, through its traceback, to batches, and these lead here.
   arrow::Status failure, plan_failure;
@@ -134,7 +136,7 @@ void Scheduler::Clear() {
     std::swap(failure, failure_);
     std::swap(plan_failure, plan_failure_);
     lanes_.clear();
-    unfetched_.clear();
+    unfetched.swap(unfetched_);
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }

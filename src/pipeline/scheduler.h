@@ -229,7 +229,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
   /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
-  void RunTask(const Task& task, Doomed made_room) PENSTOCK_REQUIRES(mu_);
+  void RunTask(Task& task, Doomed made_room) PENSTOCK_REQUIRES(mu_);
   /// With the mutex released meanwhile.
   void Destroy(Doomed doomed) PENSTOCK_REQUIRES(mu_);
   void WakeOneLocked() PENSTOCK_REQUIRES(mu_);

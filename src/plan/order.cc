@@ -118,16 +118,16 @@ arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
 PlanCursor Order::CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run) {
   PlanCursor cursor([this] { return source_->Open(Context()); }, projection_, std::move(catalog), std::move(run));
   if (IsBalanced()) {
-    cursor.set_row_of_survivor([this](const Input& opened, int64_t number, int chunk,
-                                      int64_t survivor) -> arrow::Result<int64_t> {
-      const Projection of_filter = FilterAlone(*projection_);
-      if (of_filter.filter == nullptr) return RowOfSurvivor(of_filter, opened, chunk, survivor, ledger_);
-      ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open({&of_filter, ledger_, options_->use_direct_decode}));
-      ARROW_RETURN_NOT_OK(inputs->Skip(number));
-      ARROW_ASSIGN_OR_RAISE(const auto again, inputs->Next());
-      if (again == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
-      return RowOfSurvivor(of_filter, *again, chunk, survivor, ledger_);
-    });
+    cursor.set_row_of_survivor(
+        [this](const Input& opened, int64_t number, int chunk, int64_t survivor) -> arrow::Result<int64_t> {
+          const Projection of_filter = FilterAlone(*projection_);
+          if (of_filter.filter == nullptr) return RowOfSurvivor(of_filter, opened, chunk, survivor, ledger_);
+          ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open({&of_filter, ledger_, options_->use_direct_decode}));
+          ARROW_RETURN_NOT_OK(inputs->Skip(number));
+          ARROW_ASSIGN_OR_RAISE(const auto again, inputs->Next());
+          if (again == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
+          return RowOfSurvivor(of_filter, *again, chunk, survivor, ledger_);
+        });
   }
   return cursor;
 }

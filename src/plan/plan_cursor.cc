@@ -86,8 +86,8 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
     ARROW_RETURN_NOT_OK(OpenInput(chunk.input));
     const int64_t end = std::min(range.end, chunk.end_row);
     const int64_t rows = input_->rows(chunk.index);
-    ChunkSpec spec{input_, chunk.index, rows, begin - chunk.begin_row, end - chunk.begin_row, run_row_,
-                   FileRowOf(chunk.index)};
+    ChunkSpec spec{input_,   chunk.index,           rows, begin - chunk.begin_row, end - chunk.begin_row,
+                   run_row_, FileRowOf(chunk.index)};
     if (row_of_survivor_ != nullptr) {
       ARROW_RETURN_NOT_OK(CutToSurvivors(chunk, begin, end, &spec));
     } else if (rows != chunk.end_row - chunk.begin_row) {
@@ -110,7 +110,8 @@ arrow::Status PlanCursor::CutToSurvivors(const Catalog::Chunk& chunk, int64_t be
   spec->first_row = 0;
   spec->end_row = spec->rows;
   if (begin > chunk.begin_row) {
-    ARROW_ASSIGN_OR_RAISE(spec->first_row, row_of_survivor_(*input_, chunk.input, chunk.index, begin - chunk.begin_row));
+    ARROW_ASSIGN_OR_RAISE(spec->first_row,
+                          row_of_survivor_(*input_, chunk.input, chunk.index, begin - chunk.begin_row));
   }
   if (end < chunk.end_row) {
     ARROW_ASSIGN_OR_RAISE(spec->end_row, row_of_survivor_(*input_, chunk.input, chunk.index, end - chunk.begin_row));

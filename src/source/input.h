@@ -111,7 +111,7 @@ struct ChunkSpec {
   int64_t rows = 0;  ///< Of the whole chunk, > 0.
   int64_t first_row = 0;
   int64_t end_row = rows;
-  int64_t run_row = 0;  ///< Rows, before a filter, that come before in all that is read.
+  int64_t run_row = 0;   ///< Rows, before a filter, that come before in all that is read.
   int64_t file_row = 0;  ///< Rows of its file (or of the stream) that come before it.
 
   std::string Where() const { return input->Where(index); }

@@ -249,7 +249,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
   const int64_t bytes_;
   std::shared_ptr<const IpcFile> file_;
   std::vector<IpcBatchHeader> headers_;
-  uint64_t digest_ = 0;  // Of the headers.
+  uint64_t digest_ = 0;                               // Of the headers.
   std::vector<int> dictionaries_, nested_;            // Of these: dictionaries, and what has them inside.
   int64_t all_row_bytes_ = 0, needed_row_bytes_ = 0;  // Of the columns of fixed width.
   bool needs_varying_ = false;
