@@ -101,11 +101,7 @@ EpochIterator::Taken EpochIterator::TakeBatch() const {
 
 void EpochIterator::RaiseTaken(const arrow::Status& status) const {
   if (status.IsCapacityError()) RaiseMemoryError(status);
-  if (status.IsCancelled() && loader_->is_closed_at_exit() && !IsMainThread()) {
-    PyErr_SetNone(PyExc_SystemExit);  // Ends a daemon thread without a message.
-    throw nb::python_error();
-  }
-  Raise(status);
+  loader_->RaiseFromUse(status);
 }
 
 std::optional<Batch> EpochIterator::TakeOrCollectGarbage() const {

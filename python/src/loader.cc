@@ -68,15 +68,23 @@ PyLoader::Turn::Turn(PyLoader* loader) : loader_(loader) {
 }
 
 int64_t PyLoader::StartEpoch() {
-  if (is_closing_) throw std::runtime_error("the loader is closed");
+  if (is_closing_) RaiseFromUse(arrow::Status::Cancelled("the loader is closed"));
   Turn turn(this);
   exporter();  // What is missing (torch) shows before threads start.
   arrow::Status status = [&] {
     GilRelease no_gil;
     return loader_->StartEpoch();
   }();
-  Check(status);
+  if (!status.ok()) RaiseFromUse(status);
   return ++epoch_;
+}
+
+void PyLoader::RaiseFromUse(const arrow::Status& status) const {
+  if (status.IsCancelled() && is_closed_at_exit_ && !IsMainThread()) {
+    PyErr_SetNone(PyExc_SystemExit);
+    throw nb::python_error();
+  }
+  Raise(status);
 }
 
 void PyLoader::EndEpoch(int64_t epoch) {

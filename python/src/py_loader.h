@@ -42,7 +42,8 @@ class PyLoader {
   bool is_closing() const { return is_closing_; }
   /// As Close(), at the end of the interpreter: a daemon thread in next() is let out of it, and ends in silence.
   void CloseAtExit();
-  bool is_closed_at_exit() const { return is_closed_at_exit_; }
+  /// Raise(), or where that is the matter the silent end of a daemon thread.
+  [[noreturn]] void RaiseFromUse(const arrow::Status& status) const;
 
   /// Marks the calling thread as the one that starts an epoch or takes a batch; throws RuntimeError where there is one.
   class Turn {

@@ -261,6 +261,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));
   stats_->EpochStarted();
   MutexLock consumer_lock(consumer_mu_);
+  ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
   has_failed_ = false;
   for (int i = 0; i < options_.num_workers; ++i) {
     workers_.emplace_back([epoch] {

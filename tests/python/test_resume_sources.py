@@ -1,5 +1,5 @@
-"""state_dict, load_state_dict and ranks where an epoch is more than Parquet files: tables, Arrow files, parts,
-the user's own code, streams."""
+"""Resume and ranks where an epoch is more than Parquet files: tables, Arrow files, parts, own code,
+streams."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_batch_that_user_code_fails_for_comes_again(
         parquet(tmp_path), batch_size=30, num_workers=num_workers, prefetch_batches=3, **{stage: fails}
     )
     rows: list[int] = []
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError):  # noqa: PT012
         for batch in loader:
             rows += values_of(batch)
     assert rows == list(range(30 * (fails_at - 1)))
