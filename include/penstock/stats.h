@@ -50,7 +50,7 @@ struct StatsReport {
   int64_t slots_open = 0;   ///< Slots that may be open at once now.
   int64_t slots_grown = 0;  ///< How many were added because the caller waited while workers were idle.
   int64_t skipped = 0;
-  int64_t rows_dropped = 0;   ///< Of the present iteration, all ranks together: nobody's, so that all get as many.
+  int64_t rows_dropped = 0;   ///< Of the iteration that began last, all ranks together: nobody's, so that all get as many.
   int64_t rows_repeated = 0;  ///< ... that come again, so that all get as many.
   int64_t row_groups_pruned = 0;
   int64_t rows_filtered = 0;

@@ -166,6 +166,8 @@ arrow::Result<Order::Start> Order::StartRun() {
   }
   MutexLock lock(mu_);
   next_epoch_ = run->epoch(run->num_epochs());
+  dropped_rows_ = run->dropped_rows();
+  repeated_rows_ = run->repeated_rows();
   run_ = std::move(run);
   had_.clear();
   on_the_way_.clear();
@@ -281,12 +283,12 @@ arrow::Result<int64_t> Order::NumRows() {
 
 int64_t Order::dropped_rows() const {
   MutexLock lock(mu_);
-  return run_ ? run_->dropped_rows() : 0;
+  return dropped_rows_;
 }
 
 int64_t Order::repeated_rows() const {
   MutexLock lock(mu_);
-  return run_ ? run_->repeated_rows() : 0;
+  return repeated_rows_;
 }
 
 void Order::Close() {

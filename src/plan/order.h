@@ -60,6 +60,7 @@ class Order {
   bool is_counted() const { return (!projection_->selects_rows() || IsBalanced()) && source_->is_counted(); }
   /// Rows of an iteration from its start; is_counted() only.
   arrow::Result<int64_t> NumRows() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+  /// Of the iteration that began last, all ranks together.
   int64_t dropped_rows() const PENSTOCK_EXCLUDES(mu_);
   int64_t repeated_rows() const PENSTOCK_EXCLUDES(mu_);
 
@@ -100,6 +101,7 @@ class Order {
   std::deque<BatchOrigin> on_the_way_ PENSTOCK_GUARDED_BY(mu_);
   bool is_all_taken_ PENSTOCK_GUARDED_BY(mu_) = false;
   int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Of the epoch, towards the limit.
+  int64_t dropped_rows_ PENSTOCK_GUARDED_BY(mu_) = 0, repeated_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace penstock

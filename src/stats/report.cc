@@ -62,6 +62,10 @@ std::string StatsReport::ToString() const {
                                       waits.budget_s, waits.work_s));
   text += Line("slots", Format("%lld open at once, %lld of them grown", static_cast<long long>(slots_open),
                                static_cast<long long>(slots_grown)));
+  if (rows_dropped > 0 || rows_repeated > 0) {
+    text += Line("ranks", Format("%s rows are nobody's, %s come twice", Count(rows_dropped).c_str(),
+                                 Count(rows_repeated).c_str()));
+  }
   if (rows_filtered > 0 || row_groups_pruned > 0) {
     text += Line("filtered", Format("%s rows, %s row groups not read", Count(rows_filtered).c_str(),
                                     Count(row_groups_pruned).c_str()));

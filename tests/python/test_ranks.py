@@ -69,12 +69,14 @@ def test_ranks_partition_the_rows_in_batches_of_equal_number_and_size(
 
 
 def test_what_is_dropped_and_repeated_is_counted(path: str) -> None:
-    loader = quiet_loader(path, rank=2, world_size=7)
-    next(iter(loader))
-    assert loader.stats().to_dict()["rows_dropped"] == ROWS % 7
-    loader = quiet_loader(path, rank=2, world_size=7, uneven="repeat")
-    next(iter(loader))
-    assert loader.stats().to_dict()["rows_repeated"] == -ROWS % 7
+    for uneven, key, rows in (("drop", "rows_dropped", ROWS % 7), ("repeat", "rows_repeated", -ROWS % 7)):
+        loader = quiet_loader(path, rank=2, world_size=7, uneven=uneven)
+        next(iter(loader))
+        assert loader.stats().to_dict()[key] == rows
+        list(loader)
+        assert loader.stats().to_dict()[key] == rows
+        assert f"{rows} " in next(line for line in str(loader.stats()).splitlines() if "ranks" in line)
+    assert "ranks" not in str(quiet_loader(path).stats())
 
 
 def bytes_read(loader: ps.Loader) -> int:

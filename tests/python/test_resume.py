@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,65 @@ def test_resume_at_every_batch_is_exact(path: str, order: dict[str, Any]) -> Non
         assert before + between + rest_of(third) == whole
         for loader in (first, second, third):
             loader.close()
+
+
+@st.composite
+def any_order(draw: st.DrawFn) -> dict[str, Any]:
+    world_size = draw(st.integers(1, 5))
+    has_filter = draw(st.booleans())
+    is_one = world_size == 1
+    epochs = draw(st.integers(1, 3))
+    balance = draw(st.sampled_from([None, "rows"])) if has_filter else None
+    is_limited = not has_filter or balance is not None or (is_one and epochs == 1)
+    return {
+        "batch_size": draw(st.integers(1, 50)),
+        "drop_last": draw(st.booleans()),
+        "filter": FILTER if has_filter else None,
+        "rank": draw(st.integers(0, world_size - 1)),
+        "world_size": world_size,
+        "uneven": draw(st.sampled_from(["drop", "repeat"])),
+        "balance": balance,
+        "epochs": epochs,
+        "limit": draw(st.none() | st.integers(20, 400)) if is_limited else None,
+    }
+
+
+@given(
+    files=st.lists(st.lists(st.integers(0, 70), min_size=1, max_size=5), min_size=1, max_size=4),
+    order=any_order(),
+    part=st.none() | st.integers(0, 1),
+    data=st.data(),
+)
+@settings(PROPERTY, max_examples=30)
+def test_resume_anywhere_over_any_files(
+    files: list[list[int]], order: dict[str, Any], part: int | None, data: st.DataObject
+) -> None:
+    """Any row groups, order, part and place: what comes before and after is what comes undisturbed, with
+    whatever threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = 0
+        for number, sizes in enumerate([*files, [40, 40, 40]]):
+            table = pa.table({"x": pa.array(range(begin, begin + sum(sizes)), pa.int64())})
+            write_row_groups(Path(folder) / f"{number}.parquet", table, sizes)
+            begin += sum(sizes)
+        source: Any = folder if part is None else ps.split(folder, [0.5, 0.5], seed=1)[part]
+        whole = rest_of(quiet_loader(source, **order))
+        before: list[list[Any]] = []
+        state: dict[str, Any] | None = None
+        while True:
+            loader = quiet_loader(source, num_workers=data.draw(st.integers(0, 3)), **order)
+            if state is not None:
+                loader.load_state_dict(state)
+            steps = data.draw(st.integers(0, 12))
+            before += take(loader, min(steps, len(whole) - len(before)))
+            state = through_json(loader.state_dict())
+            loader.close()
+            if data.draw(st.booleans()):
+                break
+        loader = quiet_loader(source, **order)
+        loader.load_state_dict(state)
+        assert before + rest_of(loader) == whole
+        assert loader.state_dict()["epoch"] == order["epochs"]
 
 
 @given(had=st.integers(0, 19), more=st.integers(0, 5), workers=st.integers(0, 4), data=st.data())
