@@ -145,6 +145,13 @@ arrow::Result<EpochState> MergeStates(std::vector<EpochState> states) {
       if (last.rows > 0) taken.back().push_back({0, last.rows});
     }
   }
+  const auto elsewhere =
+      std::find_if(states.begin(), states.end(), [&](const EpochState& state) { return state.epoch != merged.epoch; });
+  if (elsewhere != states.end()) {
+    return arrow::Status::Invalid("the states in the list are not of one moment: rank ", merged.rank, " was in epoch ",
+                                  merged.epoch, ", rank ", elsewhere->rank, " in epoch ", elsewhere->epoch,
+                                  "; save them before the first rank begins the next epoch");
+  }
   for (EpochState& state : states) {
     const bool is_same_world = state.history.back().world_size == world_size;
     state.rank = merged.rank;
@@ -154,7 +161,7 @@ arrow::Result<EpochState> MergeStates(std::vector<EpochState> states) {
     const auto before = std::vector<EpochPhase>(merged.history.begin(), merged.history.end() - 1);
     const auto history = std::exchange(state.history, merged.history);
     if (history != before || !is_same_world || state != merged) {
-      return arrow::Status::Invalid("the states in the list are not of one moment: epoch, order or history differ");
+      return arrow::Status::Invalid("the states in the list are not of one moment: order or history differ");
     }
   }
   if (!are_together) {

@@ -385,3 +385,6 @@ def test_ranks_apart_need_every_ranks_state(path: str) -> None:
         three.load_state_dict([states[0], states[0], states[1]])
     with pytest.raises(ValueError, match="empty"):
         three.load_state_dict([])
+    rest_of(loader)
+    with pytest.raises(ValueError, match="rank 0 was in epoch 0, rank 1 in epoch 2"):
+        three.load_state_dict([states[0], loader.state_dict()])
