@@ -16,20 +16,29 @@
 
 namespace penstock {
 
-/// Which rows of the source a call is about. What an op draws at random, it draws by row number: then every run gives
-/// the same, whatever the workers.
+/// Which rows of the source a call is about. What an op draws at random, it draws by seed, epoch, file and row: then
+/// every run gives the same, whatever the workers.
 struct RowKey {
   // Implicit: rows that follow one another are their first one's number.
   RowKey(int64_t first, const int64_t* numbers = nullptr) : first_row(first), row_numbers(numbers) {}
 
   int64_t first_row = 0;  ///< Within its row group.
   const int64_t* row_numbers =
-      nullptr;  ///< Of each row, where rows are left out in between (a filter); null: none are.
+      nullptr;           ///< Of each row, where rows are left out in between (a filter); null: none are.
+  int64_t file = 0;      ///< The rows' file, as its place in the source's list.
+  int64_t file_row = 0;  ///< Rows of the file in front of the row group.
+  uint64_t seed = 0;
+  int64_t epoch = 0;
+  /// Where to take scratch memory, which is then counted; null: arrow::default_memory_pool().
+  arrow::MemoryPool* pool = nullptr;
 
   /// Number of the i-th row of the call in its row group.
   int64_t row(int64_t i) const { return row_numbers != nullptr ? row_numbers[i] : first_row + i; }
   RowKey Advance(int64_t rows) const {
-    return {first_row + rows, row_numbers != nullptr ? row_numbers + rows : nullptr};
+    RowKey key = *this;
+    key.first_row += rows;
+    if (row_numbers != nullptr) key.row_numbers += rows;
+    return key;
   }
 };
 
@@ -101,7 +110,7 @@ struct CustomOpExchange {
 };
 
 /// Changes with this header and with Arrow, whose types cross the border.
-inline constexpr int kCustomOpAbi = ARROW_VERSION_MAJOR * 1000 + 1;
+inline constexpr int kCustomOpAbi = ARROW_VERSION_MAJOR * 1000 + 2;
 
 /// Exports an op from a shared object, for LoadCustomOp(). `make` is a function of
 /// const CustomOpParams& that returns arrow::Result<std::shared_ptr<const CustomOp>>.

@@ -8,7 +8,7 @@
 
 import pyarrow as _pyarrow  # noqa: F401  # Maps the Arrow libraries that _core is linked to.
 
-from penstock import ops, testing
+from penstock import image, ops, testing
 from penstock._core import version as _version
 from penstock._iter_threaded import iter_threaded
 from penstock._loader import Loader
@@ -30,6 +30,7 @@ __all__ = [
     "Stats",
     "__version__",
     "col",
+    "image",
     "iter_threaded",
     "ops",
     "split",

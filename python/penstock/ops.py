@@ -13,13 +13,14 @@ All of them are immutable, can be compared, hashed and pickled.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from penstock import _core
+from penstock import _core, image
 from penstock._list_ops import list_length, pad_list
 from penstock._op import (
     INT64_MIN,
@@ -236,9 +237,19 @@ def to_native_transforms(
 ) -> list[tuple[str, str, list[NativeOp]]]:
     """Return ``Loader(transforms=...)`` as (output, input, ops) for the native loader."""
     return [
-        (output, chain.input or output, [op._to_native() for op in chain.ops])
+        (output, chain.input or output, _native_ops(chain.ops))
         for output, chain in as_chains(transforms).items()
     ]
+
+
+def _native_ops(ops: Sequence[Op]) -> list[NativeOp]:
+    native: list[NativeOp] = []
+    for is_image, run in itertools.groupby(ops, lambda op: isinstance(op, image.Step)):
+        if is_image:
+            native.append(image.to_native([op for op in run if isinstance(op, image.Step)]))
+        else:
+            native.extend(op._to_native() for op in run)
+    return native
 
 
 def as_chains(transforms: Mapping[str, Op | Chain | Iterable[Op]] | None) -> dict[str, Chain]:

@@ -9,6 +9,7 @@ namespace penstock::python {
 namespace nb = nanobind;
 
 // One function per area; module.cc calls them in this order.
+void BindImage(nb::module_& m);
 void BindOps(nb::module_& m);
 void BindArrowExport(nb::module_& m);
 void BindSlotView(nb::module_& m);

@@ -37,6 +37,7 @@ NB_MODULE(_core, m) {
   m.def("end_of_python", &py::EndOfPython, "Say that the interpreter is about to end.");
   py::BindSizes(m);
   py::BindOps(m);
+  py::BindImage(m);
   py::BindArrowExport(m);
   py::BindSlotView(m);
   py::BindReports(m);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "memory/scratch_pool.h"
 #include "pipeline/scheduler.h"
 
 namespace penstock {
@@ -18,10 +19,14 @@ SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t
           column.mask == nullptr ? nullptr : column.mask + slot_row * field.items()};
 }
 
-// The numbers of a piece's rows from `offset` on.
-RowKey NumbersOf(const PieceReader::Piece& piece, int64_t offset) {
+// Which rows those of a piece are, from `offset` on.
+RowKey RowKeyOf(const ChunkSpec& chunk, const PieceReader::Piece& piece, int64_t offset, arrow::MemoryPool* scratch) {
   const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
-  return {piece.first_row + offset, numbers == nullptr ? nullptr : numbers->raw_values() + offset};
+  RowKey key(piece.first_row + offset, numbers == nullptr ? nullptr : numbers->raw_values() + offset);
+  key.file = chunk.input->file();
+  key.file_row = chunk.file_row;
+  key.pool = scratch;
+  return key;
 }
 
 arrow::Status MissingValue(const PieceReader::Piece& piece, int64_t block_row) {
@@ -148,6 +153,8 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
   const PieceReader::Piece& piece = lane.block->piece;
   const int64_t offset = lane.block_row + task.begin_row - lane.begin_row;
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
+  ScratchPool scratch(plan_.ledger);
+  const RowKey key = RowKeyOf(task.chunk->spec, piece, offset, &scratch);
   for (size_t i = 0; i < lane.outputs.size(); ++i) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[i])];
     const arrow::Array& array = *piece.rows->column(static_cast<int>(i));
@@ -157,8 +164,7 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
       continue;
     }
     const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
-    const arrow::Status status =
-        output.converter->ConvertArray(array, offset, task.rows, NumbersOf(piece, offset), target);
+    const arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, key, target);
     if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
   }
   return arrow::Status::OK();
