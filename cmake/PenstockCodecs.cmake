@@ -5,7 +5,7 @@ if(TARGET penstock::codecs)
 endif()
 
 set(penstock_codecs_help
-  "Debian, Ubuntu: apt-get install libjpeg62-turbo-dev libpng-dev (Ubuntu: libjpeg-turbo8-dev)\n"
+  "Debian, Ubuntu: apt-get install libjpeg-dev libpng-dev\n"
   "Fedora:         dnf install libjpeg-turbo-devel libpng-devel\n"
   "conda:          conda install -c conda-forge libjpeg-turbo libpng")
 find_package(JPEG QUIET)

@@ -83,10 +83,10 @@ install_packages() {
 
 system_packages() {
   if ! command -v dpkg-query >/dev/null; then
-    echo "result: no Debian here, so not looked after (needed: g++ 12, Python with headers and venv, GoogleTest)"
+    echo "result: no Debian here, so not looked after (needed: g++ 12, Python with headers and venv, libjpeg-turbo, libpng, GoogleTest)"
     return
   fi
-  local wanted=("$@")
+  local wanted=("$@" libjpeg-dev libpng-dev)
   command -v g++ >/dev/null || wanted+=(g++)
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   python3 - <<'PY' || wanted+=(python3-dev)

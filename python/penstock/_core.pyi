@@ -1,7 +1,9 @@
 """The native part of penstock. Not public: use the names in `penstock`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from numpy.typing import NDArray
 
 
 def end_of_python() -> None:
@@ -64,6 +66,55 @@ def python_op(run: Callable[[ArrowExport], object], name: str, dtype: str, shape
     """
     An op written in Python; `run` gives a C-contiguous buffer of as many rows as it gets.
     """
+
+class ImageStep:
+    """A step on an image; what strings mean is checked in Python."""
+
+    @staticmethod
+    def decode(mode: str, use_orientation: bool, max_pixels: int) -> ImageStep: ...
+
+    @staticmethod
+    def resize(height: int, width: int) -> ImageStep: ...
+
+    @staticmethod
+    def center_crop(height: int, width: int) -> ImageStep: ...
+
+    @staticmethod
+    def random_crop(height: int, width: int) -> ImageStep: ...
+
+    @staticmethod
+    def random_resized_crop(height: int, width: int, scale: Sequence[float], ratio: Sequence[float]) -> ImageStep: ...
+
+    @staticmethod
+    def random_horizontal_flip(p: float) -> ImageStep: ...
+
+    @staticmethod
+    def to_float(dtype: str) -> ImageStep: ...
+
+    @staticmethod
+    def normalize(mean: Sequence[float], std: Sequence[float]) -> ImageStep: ...
+
+    @staticmethod
+    def layout(order: str) -> ImageStep: ...
+
+class ImagePlan:
+    """Steps, compiled."""
+
+    def __init__(self, steps: Sequence[ImageStep]) -> None: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> list[int]: ...
+
+    def apply(self, encoded: bytes, out: Annotated[NDArray, dict(order='C', device='cpu')], seed: int, epoch: int, file: int, row: int) -> None:
+        """One image, written to `out`."""
+
+    def draw(self, height: int, width: int, seed: int, epoch: int, file: int, row: int) -> list[tuple[int, int, int, int, int, bool]]:
+        """(step, top, left, height, width, is_flipped) of each random step."""
+
+    def op(self) -> Custom: ...
 
 class ArrowExport:
     """

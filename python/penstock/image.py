@@ -357,10 +357,11 @@ def to_native(steps: Iterable[Step]) -> NativeOp:
 
 
 def _steps(steps: Chain | Iterable[Step]) -> list[Step]:
-    listed = list(steps.ops if isinstance(steps, Chain) else steps)
-    for step in listed:
+    listed: list[Step] = []
+    for step in steps.ops if isinstance(steps, Chain) else steps:
         if not isinstance(step, Step):
             raise TypeError(f"the steps on an image are those of ps.image, got {step!r}")
+        listed.append(step)
     return listed
 
 

@@ -127,6 +127,7 @@ void BindImage(nb::module_& m) {
       .def_prop_ro("dtype", [](const image::Plan& plan) { return std::string(DTypeName(plan.dtype())); })
       .def_prop_ro("shape", [](const image::Plan& plan) { return plan.shape(); })
       .def("apply", &ApplyPlan, "encoded"_a, "out"_a, "seed"_a, "epoch"_a, "file"_a, "row"_a,
+           nb::sig("def apply(self, encoded: bytes, out: object, seed: int, epoch: int, file: int, row: int) -> None"),
            "One image, written to `out`.")
       .def("draw", &DrawSteps, "height"_a, "width"_a, "seed"_a, "epoch"_a, "file"_a, "row"_a,
            "(step, top, left, height, width, is_flipped) of each random step.")
