@@ -1,9 +1,7 @@
 """The native part of penstock. Not public: use the names in `penstock`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
-
-from numpy.typing import NDArray
+from typing import Any
 
 
 def end_of_python() -> None:
@@ -108,7 +106,7 @@ class ImagePlan:
     @property
     def shape(self) -> list[int]: ...
 
-    def apply(self, encoded: bytes, out: Annotated[NDArray, dict(order='C', device='cpu')], seed: int, epoch: int, file: int, row: int) -> None:
+    def apply(self, encoded: bytes, out: object, seed: int, epoch: int, file: int, row: int) -> None:
         """One image, written to `out`."""
 
     def draw(self, height: int, width: int, seed: int, epoch: int, file: int, row: int) -> list[tuple[int, int, int, int, int, bool]]:

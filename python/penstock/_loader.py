@@ -116,7 +116,7 @@ class Loader:
         "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
         `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
     seed : int, default 0
-        What random orders are made from, in [0, 2**64).
+        What random orders and what random transforms draw are made from, in [0, 2**64).
     rank, world_size : int, optional
         Rank r of w gets the r-th of w consecutive parts of an epoch, all of the same size. None: from
         torch.distributed where that is initialised, else from the environment (RANK, WORLD_SIZE), else 0 of

@@ -254,6 +254,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.in_order = options_.in_order;
   plan.drop_last = options_.drop_last;
   plan.limit = start.limit;
+  plan.seed = options_.seed;
   plan.most_decode_bytes = most_decode_bytes_;
   plan.ledger = ledger_;
   plan.stats = stats_;

@@ -44,6 +44,7 @@ struct EpochPlan {
   bool in_order = true;
   bool drop_last = false;
   std::optional<int64_t> limit;
+  uint64_t seed = 0;              ///< Of what ops draw.
   int64_t most_decode_bytes = 0;  ///< What decoding one chunk may count on.
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;

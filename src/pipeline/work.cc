@@ -20,12 +20,12 @@ SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t
 }
 
 // Which rows those of a piece are, from `offset` on.
-RowKey RowKeyOf(const ChunkSpec& chunk, const PieceReader::Piece& piece, int64_t offset, arrow::MemoryPool* scratch) {
+RowKey RowKeyOf(const ChunkSpec& chunk, const PieceReader::Piece& piece, int64_t offset) {
   const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
   RowKey key(piece.first_row + offset, numbers == nullptr ? nullptr : numbers->raw_values() + offset);
   key.file = chunk.input->file();
   key.file_row = chunk.file_row;
-  key.pool = scratch;
+  key.epoch = chunk.epoch;
   return key;
 }
 
@@ -154,7 +154,9 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
   const int64_t offset = lane.block_row + task.begin_row - lane.begin_row;
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   ScratchPool scratch(plan_.ledger);
-  const RowKey key = RowKeyOf(task.chunk->spec, piece, offset, &scratch);
+  RowKey key = RowKeyOf(task.chunk->spec, piece, offset);
+  key.seed = plan_.seed;
+  key.pool = &scratch;
   for (size_t i = 0; i < lane.outputs.size(); ++i) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[i])];
     const arrow::Array& array = *piece.rows->column(static_cast<int>(i));

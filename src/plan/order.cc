@@ -154,7 +154,7 @@ arrow::Result<Order::Start> Order::StartRun() {
   } else {
     run = EpochRun(first_epoch);
     ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(Context()));
-    start.cursor = PlanCursor(std::move(inputs), projection_);
+    start.cursor = PlanCursor(std::move(inputs), projection_, *run);
     start.cursor.set_on_input([this](int64_t number, uint64_t digest) {
       MutexLock lock(mu_);
       if (own_.data.files == 0 || number != seen_.num_inputs() || number < own_.data.num_footers) return;

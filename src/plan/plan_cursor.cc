@@ -32,7 +32,7 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInSequence() {
         ++chunks_pruned_;
         continue;
       }
-      return ChunkSpec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk)};
+      return ChunkSpec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk), run_.epoch(epoch_)};
     }
     input_.reset();
   }
@@ -86,8 +86,14 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
     ARROW_RETURN_NOT_OK(OpenInput(chunk.input));
     const int64_t end = std::min(range.end, chunk.end_row);
     const int64_t rows = input_->rows(chunk.index);
-    ChunkSpec spec{input_,   chunk.index,           rows, begin - chunk.begin_row, end - chunk.begin_row,
-                   run_row_, FileRowOf(chunk.index)};
+    ChunkSpec spec{input_,
+                   chunk.index,
+                   rows,
+                   begin - chunk.begin_row,
+                   end - chunk.begin_row,
+                   run_row_,
+                   FileRowOf(chunk.index),
+                   run_.epoch(epoch_)};
     if (row_of_survivor_ != nullptr) {
       ARROW_RETURN_NOT_OK(CutToSurvivors(chunk, begin, end, &spec));
     } else if (rows != chunk.end_row - chunk.begin_row) {

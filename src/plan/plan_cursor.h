@@ -32,8 +32,8 @@ class PlanCursor {
 
   /// At the end from the start.
   PlanCursor() = default;
-  PlanCursor(std::unique_ptr<InputSequence> inputs, const Projection* projection)
-      : inputs_(std::move(inputs)), projection_(projection) {}
+  PlanCursor(std::unique_ptr<InputSequence> inputs, const Projection* projection, EpochRun run)
+      : inputs_(std::move(inputs)), projection_(projection), run_(std::move(run)) {}
   PlanCursor(OpenInputs open, const Projection* projection, std::shared_ptr<const Catalog> catalog, EpochRun run)
       : open_(std::move(open)), projection_(projection), catalog_(std::move(catalog)), run_(std::move(run)) {}
 

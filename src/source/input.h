@@ -113,6 +113,7 @@ struct ChunkSpec {
   int64_t end_row = rows;
   int64_t run_row = 0;   ///< Rows, before a filter, that come before in all that is read.
   int64_t file_row = 0;  ///< Rows of its file (or of the stream) that come before it.
+  int64_t epoch = 0;     ///< In which it is read.
 
   std::string Where() const { return input->Where(index); }
 };

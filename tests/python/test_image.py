@@ -392,6 +392,33 @@ def test_the_loader_gives_what_transform_gives(photo_files, num_workers):
         np.testing.assert_array_equal(image, ps.image.transform(row["image"], STEPS, file=file, row=row_id))
 
 
+# Epochs draw anew; what a resumed loader gives is what the uninterrupted one would have given.
+def test_draws_follow_seed_and_epoch_also_after_a_resume(photo_files):
+    def loader(**options):
+        return quiet_loader(photo_files, batch_size=16, transforms={"image": STEPS}, num_workers=2, **options)
+
+    first_row = pq.read_table(photo_files / "0.parquet")["image"][0].as_py()
+    with loader(seed=5) as whole:
+        epochs = [[batch["image"].copy() for batch in whole] for _ in range(2)]
+    for epoch, batches in enumerate(epochs):
+        expected = ps.image.transform(first_row, STEPS, seed=5, epoch=epoch)
+        np.testing.assert_array_equal(batches[0][0], expected)
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
+    with loader(seed=5) as broken:
+        broken.set_epoch(1)
+        iterator = iter(broken)
+        next(iterator)
+        state = broken.state_dict()
+        iterator.close()
+    with loader(seed=5) as resumed:
+        resumed.load_state_dict(state)
+        for batch, expected in zip(resumed, epochs[1][1:], strict=True):
+            np.testing.assert_array_equal(batch["image"], expected)
+    with loader(seed=5, epochs=2) as joined:
+        images = np.concatenate([batch["image"].copy() for batch in joined])
+    np.testing.assert_array_equal(images, np.concatenate([*epochs[0], *epochs[1]]))
+
+
 def test_a_bad_image_is_named(tmp_path):
     images = [jpeg((40, 30))] * 5 + [jpeg((40, 30))[:300], b"?"]
     pq.write_table(
