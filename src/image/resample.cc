@@ -6,6 +6,10 @@
 namespace penstock::image {
 namespace {
 
+// libjpeg-turbo writes rows that are aligned past the caches, and the next step would wait for the memory: a quarter
+// of the whole time.
+constexpr int64_t kSkew = 4;
+
 /// One image's rows on their way: decoded, resampled along one axis, then along the other, stored. A ring holds the
 /// rows that the next ones along the vertical axis need.
 class Resampler {
@@ -60,12 +64,13 @@ class Resampler {
     const int64_t out_bytes = columns_.length * pixel_bytes_;
     const int64_t in_bytes = source_.row_bytes() + columns_.taps * pixel_bytes_;
     // Any row may be in any place; they are few.
-    const int64_t stride = std::max(out_bytes, in_bytes) + Passes::kRowRoom;
+    const int64_t stride = (std::max(out_bytes, in_bytes) + Passes::kRowRoom + 63) / 64 * 64;
     const int64_t num_rows = ring_rows_ + 4;
-    uint8_t* memory = arena_.Array<uint8_t>(num_rows * stride);
+    uint8_t* memory = arena_.Array<uint8_t>(num_rows * stride + kSkew);
     inputs_ = arena_.Array<const uint8_t*>(rows_.taps);
     if (memory == nullptr || inputs_ == nullptr) return arena_.status();
-    std::memset(memory, 0, static_cast<size_t>(num_rows * stride));
+    std::memset(memory, 0, static_cast<size_t>(num_rows * stride + kSkew));
+    memory += kSkew;
     for (int i = 0; i < 2; ++i) {
       decoded_[i] = memory + i * stride;
       results_[i] = memory + (2 + i) * stride;

@@ -34,7 +34,6 @@ Store::Store(DType dtype, Order order, std::vector<float> scale, std::vector<flo
       // Two roundings, as in the loops that compute it.
       const volatile float product = static_cast<float>(value) * scale_[c];
       const float result = product + offset_[c];
-      if (dtype_ == DType::kUInt8) bytes_.push_back(static_cast<uint8_t>(value));
       if (dtype_ == DType::kFloat16) halves_.push_back(arrow::util::Float16(result).bits());
       if (dtype_ == DType::kFloat32) floats_.push_back(result);
     }
@@ -42,28 +41,37 @@ Store::Store(DType dtype, Order order, std::vector<float> scale, std::vector<flo
 }
 
 void Store::Row(const Target& target, int64_t index, const uint8_t* pixels, const Passes& passes) const {
-  if (dtype_ == DType::kUInt8) return Spread(target, index, pixels, bytes_);
-  if (dtype_ == DType::kFloat16) return Spread(target, index, pixels, halves_);
-  if (target.is_transposed || order_ == Order::kHWC || channels() == 1) return Spread(target, index, pixels, floats_);
+  if (dtype_ == DType::kUInt8) {
+    return Spread<uint8_t>(target, index, pixels, [](int, uint8_t pixel) { return pixel; });
+  }
+  if (dtype_ == DType::kFloat16) {
+    return Spread<uint16_t>(target, index, pixels, [this](int c, uint8_t pixel) { return halves_[256 * c + pixel]; });
+  }
+  if (target.is_transposed || order_ == Order::kHWC || channels() == 1) {
+    return Spread<float>(target, index, pixels, [this](int c, uint8_t pixel) { return floats_[256 * c + pixel]; });
+  }
   const Strides strides = StridesOf(target, order_, channels(), index);
   float* first = static_cast<float*>(target.out) + strides.start;
   float* const planes[3] = {first, first + strides.channel, first + 2 * strides.channel};
   passes.to_planes(pixels, target.width, scale_.data(), offset_.data(), planes);
 }
 
-template <typename T>
-void Store::Spread(const Target& target, int64_t index, const uint8_t* pixels, const std::vector<T>& table) const {
+template <typename T, typename Convert>
+void Store::Spread(const Target& target, int64_t index, const uint8_t* pixels, Convert convert) const {
   const Strides strides = StridesOf(target, order_, channels(), index);
   T* out = static_cast<T*>(target.out) + strides.start;
   const int64_t length = target.is_transposed ? target.height : target.width;
   if (channels() == 1) {
-    for (int64_t i = 0; i < length; ++i) out[i * strides.pixel] = table[pixels[i]];
-    return;
-  }
-  for (int c = 0; c < 3; ++c) {
-    const T* channel = table.data() + 256 * c;
-    T* plane = out + c * strides.channel;
-    for (int64_t i = 0; i < length; ++i) plane[i * strides.pixel] = channel[pixels[4 * i + c]];
+    for (int64_t i = 0; i < length; ++i) out[i * strides.pixel] = convert(0, pixels[i]);
+  } else if (strides.pixel == 1) {  // Planes: the loops are simple enough for the compiler.
+    for (int c = 0; c < 3; ++c) {
+      T* plane = out + c * strides.channel;
+      for (int64_t i = 0; i < length; ++i) plane[i] = convert(c, pixels[4 * i + c]);
+    }
+  } else {
+    for (int64_t i = 0; i < length; ++i) {
+      for (int c = 0; c < 3; ++c) out[i * strides.pixel + c * strides.channel] = convert(c, pixels[4 * i + c]);
+    }
   }
 }
 

@@ -34,14 +34,14 @@ class Store {
   void Row(const Target& target, int64_t index, const uint8_t* pixels, const Passes& passes) const;
 
  private:
-  template <typename T>
-  void Spread(const Target& target, int64_t index, const uint8_t* pixels, const std::vector<T>& table) const;
+  /// Writes what `convert(channel, pixel)` makes of each.
+  template <typename T, typename Convert>
+  void Spread(const Target& target, int64_t index, const uint8_t* pixels, Convert convert) const;
 
   DType dtype_;
   Order order_;
   std::vector<float> scale_, offset_;
   // By channel and byte, whichever the dtype is.
-  std::vector<uint8_t> bytes_;
   std::vector<uint16_t> halves_;
   std::vector<float> floats_;
 };
