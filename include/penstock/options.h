@@ -98,7 +98,15 @@ struct LoaderOptions {
   Uneven uneven = Uneven::kDrop;
   Balance balance = Balance::kNone;
   int64_t epochs = 1;  ///< Of one iteration: a batch may have rows of two.
+
+  /// Another order in each epoch: row groups over the whole data set, rows within windows. With a filter, the rows that
+  /// pass are counted first.
+  bool shuffle = false;
+  /// What an order follows from, beside the data and the number of the epoch.
   uint64_t seed = 0;
+  /// Memory in which rows are mixed; half of it is filled while the other is emptied. Counted in whole pages: below
+  /// 1 MiB it may take more.
+  int64_t shuffle_window_bytes = int64_t{256} << 20;
 
   /// False: everything goes through Arrow arrays. Slower, with equal results; for tests and for ruling out a suspect.
   bool use_direct_decode = true;

@@ -59,7 +59,7 @@ struct EpochState {
   int64_t batch_size = 0;
   bool shuffle = false;
   uint64_t seed = 0;
-  int64_t shuffle_window_bytes = 0;
+  int64_t shuffle_window_rows = 0;
   Uneven uneven = Uneven::kDrop;
   std::optional<int64_t> limit;
   std::string balance;  ///< "" or "rows".

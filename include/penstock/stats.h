@@ -15,8 +15,8 @@ enum class UserCode : uint8_t { kCollate, kFinalize };
 struct StatsReport {
   /// Time of one stage, summed over workers.
   struct Stage {
-    std::string name;  ///< "plan", "read", "decode", "transform", of workers; "collate", "finalize" where there is such
-                       ///< code of the user's. For waits see `waits`.
+    std::string name;  ///< "plan", "read", "decode", "transform", of workers, "shuffle" where there is one; "collate",
+                       ///< "finalize" where there is such code of the user's. For waits see `waits`.
     double busy_s = 0;
     int64_t items = 0;  ///< Files planned, reads, morsels decoded, morsels converted, batches.
     int64_t bytes = 0;  ///< Bytes read from files; bytes written to slots.
@@ -50,7 +50,8 @@ struct StatsReport {
   int64_t slots_open = 0;   ///< Slots that may be open at once now.
   int64_t slots_grown = 0;  ///< How many were added because the caller waited while workers were idle.
   int64_t skipped = 0;
-  int64_t rows_dropped = 0;   ///< Of the iteration that began last, all ranks together: nobody's, so that all get as many.
+  int64_t rows_dropped =
+      0;  ///< Of the iteration that began last, all ranks together: nobody's, so that all get as many.
   int64_t rows_repeated = 0;  ///< ... that come again, so that all get as many.
   int64_t row_groups_pruned = 0;
   int64_t rows_filtered = 0;
@@ -76,6 +77,8 @@ struct Explanation {
   int64_t slots = 0;        ///< Open at once, the caller's included, before any growth.
   int64_t chunk_bytes = 0;  ///< Decode memory of the dearest row group that was looked at.
   int64_t metadata_bytes = 0;
+  int64_t shuffle_window_rows = 0;  ///< Rows that are mixed with each other; 0: no shuffle.
+  int64_t shuffle_bytes = 0;        ///< The most that mixing them takes.
   int64_t memory_budget_bytes = 0;
   int64_t least_budget_bytes = 0;
   int64_t predicted_peak_bytes = 0;

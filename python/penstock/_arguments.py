@@ -119,14 +119,12 @@ def check_prefetch_batches(prefetch_batches: object) -> Any:
     return check_int("prefetch_batches", prefetch_batches, 0, MAX_INT)
 
 
-def check_memory_budget(memory_budget: object) -> Any:
-    if isinstance(memory_budget, str):
-        return memory_budget
-    return check_int("memory_budget", memory_budget, 1, MAX_INT64)
+def check_bytes(name: str, size: object) -> Any:
+    return size if isinstance(size, str) else check_int(name, size, 1, MAX_INT64)
 
 
-def budget_bytes(memory_budget: str | int) -> int:
-    return _core.parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+def to_bytes(size: str | int) -> int:
+    return _core.parse_bytes(size) if isinstance(size, str) else size
 
 
 def warn_of_excess(options: dict[str, Any]) -> None:
@@ -136,7 +134,7 @@ def warn_of_excess(options: dict[str, Any]) -> None:
             f"num_workers={workers} is more than the {cores} cores that this process may use; "
             "more threads than cores rarely help"
         )
-    wanted_bytes, available_bytes = budget_bytes(options["memory_budget"]), _core.available_memory_bytes()
+    wanted_bytes, available_bytes = to_bytes(options["memory_budget"]), _core.available_memory_bytes()
     if wanted_bytes > available_bytes:
         _warn(
             f"memory_budget is {_core.format_bytes(wanted_bytes)}, "

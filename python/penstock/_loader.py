@@ -18,19 +18,19 @@ from penstock._arguments import (
     MAX_INT,
     MAX_INT64,
     MAX_UINT64,
-    budget_bytes,
     check_balance,
     check_bool,
+    check_bytes,
     check_callable,
     check_columns,
     check_filter,
     check_format,
     check_int,
-    check_memory_budget,
     check_nulls,
     check_prefetch_batches,
     check_seconds,
     check_uneven,
+    to_bytes,
     warn_of_excess,
     warn_of_uneven_ranks,
 )
@@ -115,8 +115,16 @@ class Loader:
     device : str or torch.device, optional
         "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
         `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
+    shuffle : bool, default False
+        Another order in each epoch, the same for the same data, `seed` and `shuffle_window`, whatever the
+        workers: row groups are permuted over the whole data set, rows within windows that join many of them.
+        With a filter, the rows that pass are counted first.
     seed : int, default 0
         What random orders and what random transforms draw are made from, in [0, 2**64).
+    shuffle_window : int or str, default "256MiB"
+        Memory in which rows are mixed, part of `memory_budget`: one half is filled while the other is emptied.
+        The larger, the better the rows are mixed; with room for twice the data, the order is a full random
+        permutation.
     rank, world_size : int, optional
         Rank r of w gets the r-th of w consecutive parts of an epoch, all of the same size. None: from
         torch.distributed where that is initialised, else from the environment (RANK, WORLD_SIZE), else 0 of
@@ -197,7 +205,9 @@ class Loader:
         memory_budget: int | str = "1GiB",
         in_order: bool = True,
         device: object = None,
+        shuffle: bool = False,
         seed: int = 0,
+        shuffle_window: int | str = "256MiB",
         rank: int | None = None,
         world_size: int | None = None,
         uneven: Literal["drop", "repeat"] = "drop",
@@ -226,10 +236,12 @@ class Loader:
             "num_workers": None if num_workers is None else check_int("num_workers", num_workers, 0, MAX_INT),
             "collate_workers": check_int("collate_workers", collate_workers, 1, MAX_INT - 1),
             "prefetch_batches": check_prefetch_batches(prefetch_batches),
-            "memory_budget": check_memory_budget(memory_budget),
+            "memory_budget": check_bytes("memory_budget", memory_budget),
             "in_order": check_bool("in_order", in_order),
             "device": device,
+            "shuffle": check_bool("shuffle", shuffle),
             "seed": check_int("seed", seed, 0, MAX_UINT64),
+            "shuffle_window": check_bytes("shuffle_window", shuffle_window),
             "rank": None if rank is None else check_int("rank", rank, 0, MAX_INT),
             "world_size": None if world_size is None else check_int("world_size", world_size, 1, MAX_INT),
             "uneven": check_uneven(uneven),
@@ -467,7 +479,7 @@ def _make_core(
         format=options["format"],
         num_workers=-1 if options["num_workers"] is None else options["num_workers"],
         prefetch_batches=-1 if prefetch_batches == "auto" else prefetch_batches,
-        memory_budget_bytes=budget_bytes(options["memory_budget"]),
+        memory_budget_bytes=to_bytes(options["memory_budget"]),
         in_order=options["in_order"],
         limit=options["limit"],
         sample=None if part is None else (part.seed, part.begin, part.end),
@@ -481,6 +493,8 @@ def _make_core(
             balance=options["balance"] == "rows",
             epochs=options["epochs"] or 1,
             seed=options["seed"],
+            shuffle=options["shuffle"],
+            shuffle_window_bytes=to_bytes(options["shuffle_window"]),
         ),
         direct_decode=options["_direct_decode"],
     )

@@ -14,6 +14,8 @@ struct OrderChoices {
   bool balance;
   int64_t epochs;
   uint64_t seed;
+  bool shuffle;
+  int64_t shuffle_window_bytes;
 
   void SetIn(LoaderOptions* options) const {
     options->rank = rank;
@@ -22,6 +24,8 @@ struct OrderChoices {
     options->balance = balance ? Balance::kRows : Balance::kNone;
     options->epochs = epochs;
     options->seed = seed;
+    options->shuffle = shuffle;
+    options->shuffle_window_bytes = shuffle_window_bytes;
   }
 };
 

@@ -126,6 +126,8 @@ nb::dict ToDict(const Explanation& report) {
   out["chunk_bytes"] = report.chunk_bytes;
   out["metadata_bytes"] = report.metadata_bytes;
   out["memory_budget_bytes"] = report.memory_budget_bytes;
+  out["shuffle_window_rows"] = report.shuffle_window_rows;
+  out["shuffle_bytes"] = report.shuffle_bytes;
   out["least_budget_bytes"] = report.least_budget_bytes;
   out["predicted_peak_bytes"] = report.predicted_peak_bytes;
   out["num_workers"] = report.num_workers;

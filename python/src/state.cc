@@ -67,8 +67,11 @@ void BindState(nb::module_& m) {
       .def(
           "__init__",
           [](OrderChoices* self, int64_t rank, int64_t world_size, bool repeat, bool balance, int64_t epochs,
-             uint64_t seed) { new (self) OrderChoices{rank, world_size, repeat, balance, epochs, seed}; },
-          nb::kw_only(), "rank"_a, "world_size"_a, "repeat"_a, "balance"_a, "epochs"_a, "seed"_a);
+             uint64_t seed, bool shuffle, int64_t shuffle_window_bytes) {
+            new (self) OrderChoices{rank, world_size, repeat, balance, epochs, seed, shuffle, shuffle_window_bytes};
+          },
+          nb::kw_only(), "rank"_a, "world_size"_a, "repeat"_a, "balance"_a, "epochs"_a, "seed"_a, "shuffle"_a,
+          "shuffle_window_bytes"_a);
 
   nb::class_<EpochState>(m, "EpochState", "Where the user of a loader is.")
       .def(nb::init<>())
@@ -80,7 +83,7 @@ void BindState(nb::module_& m) {
       .def_rw("batch_size", &EpochState::batch_size)
       .def_rw("shuffle", &EpochState::shuffle)
       .def_rw("seed", &EpochState::seed)
-      .def_rw("shuffle_window", &EpochState::shuffle_window_bytes)
+      .def_rw("shuffle_window", &EpochState::shuffle_window_rows)
       .def_prop_rw(
           "repeat", [](const EpochState& state) { return state.uneven == Uneven::kRepeat; },
           [](EpochState& state, bool repeat) { state.uneven = repeat ? Uneven::kRepeat : Uneven::kDrop; })

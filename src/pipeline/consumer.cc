@@ -8,20 +8,6 @@ namespace {
 
 constexpr int64_t kLeastGrowStepNs = 100'000;
 
-/// One batch in the caller's hand.
-struct BatchHold {
-  BatchHold(std::shared_ptr<SlotLease> from, std::shared_ptr<std::atomic<int64_t>> counter)
-      : lease(std::move(from)), held_batches(std::move(counter)) {
-    held_batches->fetch_add(1, std::memory_order_relaxed);
-  }
-  ~BatchHold() { held_batches->fetch_sub(1, std::memory_order_relaxed); }
-  BatchHold(const BatchHold&) = delete;
-  BatchHold& operator=(const BatchHold&) = delete;
-
-  std::shared_ptr<SlotLease> lease;
-  std::shared_ptr<std::atomic<int64_t>> held_batches;
-};
-
 }  // namespace
 
 arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* timed_out) {
@@ -41,19 +27,16 @@ arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* tim
 }
 
 std::optional<Batch> Scheduler::NextInHand() {
-  if (hand_.next_batch == hand_.num_batches) return std::nullopt;
-  const int64_t batch = hand_.next_batch++;
-  const int64_t rows = std::min(plan_.layout->batch_rows(), hand_.num_rows - batch * plan_.layout->batch_rows());
+  const int64_t batch = hand_.next_batch;
+  auto next = hand_.Next(*plan_.layout, plan_.held_batches);
+  if (!next) return next;
   const int64_t first_row = hand_.first_row + batch * plan_.layout->batch_rows();
-  origin_.rows = origin_.source_rows = {first_row, first_row + rows};
+  origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows()};
   if (!hand_.source_rows.empty()) {
     const int64_t* end = &hand_.source_rows[static_cast<size_t>(batch)];
     origin_.source_rows = {*end, *(end + 1)};
   }
-  std::shared_ptr<SlotLease> lease = hand_.lease;
-  if (hand_.next_batch == hand_.num_batches) hand_.lease.reset();  // From here on the batches alone hold the slot.
-  auto hold = std::make_shared<BatchHold>(std::move(lease), plan_.held_batches);
-  return plan_.layout->View(hand_.base, hand_.fill.get(), batch, rows, std::move(hold));
+  return next;
 }
 
 // The slot that can be handed over now, or -1.
@@ -78,7 +61,7 @@ bool Scheduler::IsEndLocked() const {
 void Scheduler::HandOverLocked(int64_t index) {
   const auto found = open_.find(index);
   Slot& slot = found->second;
-  plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
+  plan_.ledger->Move(plan_.slot_account, plan_.hand_account, slot.storage.bytes);
   hand_ = {};
   hand_.base = slot.storage.memory.data();
   if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<const ArenaFill>(std::move(slot.fill));

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "penstock/mutex.h"
+#include "pipeline/mixer.h"
 #include "pipeline/scheduler.h"
 #include "pipeline/survey.h"
 #include "plan/order.h"
@@ -29,6 +30,9 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
     return arrow::Status::Invalid("num_workers must be at least 0, not ", options.num_workers);
   if (options.prefetch_batches < -1) {
     return arrow::Status::Invalid("prefetch_batches must be at least 0, not ", options.prefetch_batches);
+  }
+  if (options.shuffle_window_bytes < 1) {
+    return arrow::Status::Invalid("shuffle_window must be at least 1 byte, not ", options.shuffle_window_bytes);
   }
   if (options.collate_batches < 0) {
     return arrow::Status::Invalid("collate_batches must be at least 0, not ", options.collate_batches);
@@ -108,6 +112,7 @@ class LoaderImpl : public Loader {
   arrow::Status DivideBudget(int64_t known_rows);
   static int64_t SlotBytes(const SlotLayout& layout, const Survey& survey);
   int64_t OneBatchSlotBytes(const Survey& survey) const;
+  void SizeShuffle(const Survey& survey, int64_t data_rows);
   int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches}; }
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
@@ -117,6 +122,10 @@ class LoaderImpl : public Loader {
   std::shared_ptr<Scheduler> CurrentEpoch() const {
     MutexLock lock(epoch_mu_);
     return epoch_;
+  }
+  std::shared_ptr<Mixer> CurrentMixer() const {
+    MutexLock lock(epoch_mu_);
+    return mixer_;
   }
   arrow::Result<const Survey*> SurveyAll();
   InputContext ContextOf(std::shared_ptr<Ledger> ledger) const {
@@ -136,6 +145,11 @@ class LoaderImpl : public Loader {
   std::shared_ptr<const Schema> schema_;
   std::shared_ptr<const SlotLayout> layout_;
   SlotSizing sizing_;
+  // Where there is a shuffle: what goes into its windows.
+  ShuffleSizing shuffle_;
+  std::shared_ptr<const SlotLayout> slab_layout_;
+  int64_t slab_bytes_ = 0;
+  int64_t shuffle_bytes_ = 0;
   int64_t metadata_bytes_ = 0;  // Of the source (the list of files) and the vocabularies.
   bool is_metadata_charged_ = false;
   int64_t most_decode_bytes_ = 0;
@@ -144,6 +158,7 @@ class LoaderImpl : public Loader {
   Mutex consumer_mu_;  // Held by Next(), so that End() by another thread waits for it to return.
   mutable Mutex epoch_mu_;
   std::shared_ptr<Scheduler> epoch_ PENSTOCK_GUARDED_BY(epoch_mu_);
+  std::shared_ptr<Mixer> mixer_ PENSTOCK_GUARDED_BY(epoch_mu_);  // Between epoch_ and the caller, where it is shuffled.
   std::vector<std::thread> workers_ PENSTOCK_GUARDED_BY(consumer_mu_);
 
   bool has_failed_ PENSTOCK_GUARDED_BY(consumer_mu_) = false;  // The present epoch.
@@ -185,7 +200,17 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, /*most_inputs=*/1, kUnlimited));
+  SizeShuffle(first, options_.epochs > 1 ? -1 : source_->known_rows());
   const int64_t least_bytes = LeastBudget(first);
+  if (options_.memory_budget_bytes < least_bytes && options_.shuffle) {
+    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
+                                  " is too small for a shuffle_window of ", FormatBytes(options_.shuffle_window_bytes),
+                                  ": the window takes ", FormatBytes(shuffle_bytes_),
+                                  ", and the least that works here is ", least_bytes, " bytes (with slots of ",
+                                  FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
+                                  " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
+                                  " of metadata). Raise memory_budget or lower shuffle_window.");
+  }
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
                                   " is too small: the least that works here is ", least_bytes, " bytes (",
@@ -196,10 +221,14 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   }
   ledger_->Add(Account::kMetadata, metadata_bytes_);
   is_metadata_charged_ = true;
-  const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first);
+  const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first) - shuffle_bytes_;
   // Beside it, slots are as large as the rest allows.
   const int64_t overhead_bytes =
       SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes).ArenaOverheadBytes();
+  // A slot larger than a window would have to wait for several.
+  if (options_.shuffle && (known_rows < 0 || known_rows > shuffle_.window_rows / 2)) {
+    known_rows = std::max<int64_t>(1, shuffle_.window_rows / 2);
+  }
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
                            rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
@@ -210,9 +239,34 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
   const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
   most_decode_bytes_ = rest_bytes - slot_bytes - spare_bytes;
-  ledger_->SetAside(slot_bytes, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
+  ledger_->SetAside(slot_bytes + shuffle_bytes_, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
                     MetadataBytes(first) + spare_bytes);
   return arrow::Status::OK();
+}
+
+// Slabs are slots of one batch.
+void LoaderImpl::SizeShuffle(const Survey& survey, int64_t data_rows) {
+  if (!options_.shuffle) return;
+  const double row_bytes = static_cast<double>(SlotLayout::BatchBytes(*schema_, 1)) +
+                           static_cast<double>(ExpectedArenaBytes(survey.arena_row_bytes, 1'000'000)) / 1e6;
+  // Slabs are whole pages: what that costs comes off the window, so that it keeps to its bytes unless it is tiny.
+  int64_t target_bytes = options_.shuffle_window_bytes;
+  constexpr int64_t kLeastBytes = int64_t{1} << 20;
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    shuffle_ = ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes));
+    slab_layout_ = std::make_shared<SlotLayout>(schema_, shuffle_.slab_rows, 1, options_.memory_budget_bytes);
+    slab_bytes_ = SlotBytes(*slab_layout_, survey);
+    const int64_t bytes =
+        shuffle_.most_slabs(-1) * slab_bytes_ + 2 * shuffle_.window_rows * static_cast<int64_t>(sizeof(uint32_t));
+    if (bytes <= options_.shuffle_window_bytes || options_.shuffle_window_bytes < kLeastBytes) break;
+    target_bytes =
+        static_cast<int64_t>(static_cast<double>(target_bytes) * static_cast<double>(options_.shuffle_window_bytes) /
+                             static_cast<double>(bytes));
+  }
+  const int64_t order_rows = data_rows < 0 ? 2 * shuffle_.window_rows : std::min(2 * shuffle_.window_rows, data_rows);
+  slab_bytes_ = SlotBytes(*slab_layout_, survey);
+  shuffle_bytes_ = shuffle_.most_slabs(data_rows) * slab_bytes_ + order_rows * static_cast<int64_t>(sizeof(uint32_t));
+  order_->SetWindow(shuffle_.window_rows);
 }
 
 // With the arenas that are expected.
@@ -229,7 +283,7 @@ int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
-  return MetadataBytes(survey) + LeastSlots() * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
+  return shuffle_bytes_ + MetadataBytes(survey) + LeastSlots() * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
@@ -259,7 +313,29 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.ledger = ledger_;
   plan.stats = stats_;
   plan.held_batches = held_batches_;
+  MixPlan mix;
+  if (start.is_shuffled) {
+    mix.windows = std::move(start.windows);
+    mix.rows = start.rows;
+    mix.layout = layout_;
+    mix.sizing = sizing_;
+    mix.slab_rows = shuffle_.slab_rows;
+    mix.is_threaded = options_.num_workers > 0;
+    mix.drop_last = options_.drop_last;
+    mix.ledger = ledger_;
+    mix.stats = stats_;
+    mix.held_batches = held_batches_;
+    plan.layout = slab_layout_;
+    plan.sizing.open_slots = kOpenSlabs;
+    plan.sizing.may_grow = false;
+    plan.sizing.slot_bytes = slab_bytes_;
+    plan.in_order = true;
+    plan.drop_last = false;
+    plan.slot_account = plan.hand_account = Account::kShuffle;
+    plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);
+  }
   auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));
+  const auto mixer = start.is_shuffled ? std::make_shared<Mixer>(std::move(mix), epoch) : nullptr;
   stats_->EpochStarted();
   MutexLock consumer_lock(consumer_mu_);
   ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
@@ -270,8 +346,16 @@ arrow::Status LoaderImpl::StartEpoch() {
       epoch->RunWorker();
     });
   }
+  if (mixer != nullptr && options_.num_workers > 0) {
+    workers_.emplace_back([mixer] { mixer->RunFiller(); });
+    workers_.emplace_back([mixer] {
+      BecomeBatchWork();
+      mixer->RunMixer();
+    });
+  }
   MutexLock lock(epoch_mu_);
   epoch_ = std::move(epoch);
+  mixer_ = mixer;
   return arrow::Status::OK();
 }
 
@@ -288,12 +372,14 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
     return std::nullopt;
   }
   if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
-  auto batch = epoch->Next(deadline, timed_out);
+  const auto mixer = CurrentMixer();
+  auto batch = mixer != nullptr ? mixer->Next(deadline, timed_out) : epoch->Next(deadline, timed_out);
   if (*timed_out) return batch;
   if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
   if (!batch.ok()) has_failed_ = has_failed_ || !batch.status().IsCapacityError();
   if (!batch.ok() || has_failed_) return batch;
-  order_->Took(*batch ? &epoch->origin() : nullptr);
+  const BatchOrigin& origin = mixer != nullptr ? mixer->origin() : epoch->origin();
+  order_->Took(*batch ? &origin : nullptr);
   if (!options_.is_consumer_apart) *batch ? order_->Gave() : order_->GaveEnd();
   return batch;
 }
@@ -308,21 +394,27 @@ void LoaderImpl::AbandonAfterFork() {
   for (auto& worker : workers_) worker.detach();
   workers_.clear();
   new std::shared_ptr<Scheduler>(std::move(epoch_));
+  new std::shared_ptr<Mixer>(std::move(mixer_));
 }
 
 void LoaderImpl::End(bool is_closing) {
   if (ForkGeneration() != fork_generation_) return AbandonAfterFork();
   if (is_closing) is_closed_ = true;
+  if (const auto mixer = CurrentMixer()) mixer->Stop();
   if (const auto epoch = CurrentEpoch()) epoch->Stop();
   MutexLock consumer_lock(consumer_mu_);
+  const auto mixer = CurrentMixer();
   const auto epoch = CurrentEpoch();
   if (epoch != nullptr) {
+    if (mixer != nullptr) mixer->Stop();
     epoch->Stop();
     for (auto& worker : workers_) worker.join();
     workers_.clear();
+    if (mixer != nullptr) mixer->Clear();
     epoch->Clear();
     MutexLock lock(epoch_mu_);
     epoch_.reset();
+    mixer_.reset();
   }
   if (is_closing && order_ != nullptr) order_->Close();
   if (is_closing && std::exchange(is_metadata_charged_, false)) ledger_->Sub(Account::kMetadata, metadata_bytes_);
@@ -373,11 +465,13 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.slots = sizing_.open_slots + 1 + sizing_.collate_slots;
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
+  explanation.shuffle_window_rows = options_.shuffle ? shuffle_.window_rows : 0;
+  explanation.shuffle_bytes = shuffle_bytes_;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
   explanation.least_budget_bytes = LeastBudget(*survey);
-  explanation.predicted_peak_bytes =
-      std::min(options_.memory_budget_bytes,
-               explanation.metadata_bytes + explanation.slots * explanation.slot_bytes + survey->window_chunk_bytes);
+  explanation.predicted_peak_bytes = std::min(
+      options_.memory_budget_bytes, explanation.metadata_bytes + shuffle_bytes_ +
+                                        explanation.slots * explanation.slot_bytes + survey->window_chunk_bytes);
   explanation.num_workers = options_.num_workers;
   for (size_t i = 0; i < projection_.outputs.size(); ++i) {
     const Field& field = (*schema_)[i];

@@ -180,7 +180,7 @@ bool Scheduler::FillArenasLocked(Slot* slot, const PieceStream& stream, const Pi
   for (size_t d = 0; d < used.size(); ++d) touched[d] = std::max(touched[d], used[d]);
   const int64_t more_bytes = layout.bytes() + layout.ArenaBytes(touched.data()) - slot->storage.bytes;
   if (more_bytes > 0) {
-    if (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) return false;
+    if (!plan_.ledger->TryAdd(plan_.slot_account, more_bytes)) return false;
     slot->storage.bytes += more_bytes;
   }
   slot->storage.touched = std::move(touched);
@@ -220,7 +220,7 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
     if (index <= SlotOf(front->next_row) || slot.storage.bytes == plan_.layout->bytes()) continue;
     if (std::any_of(slot.fill.used(), slot.fill.used() + plan_.layout->num_domains(), [](int64_t n) { return n > 0; }))
       continue;
-    plan_.ledger->Sub(Account::kSlots, TrimArenas(*plan_.layout, &slot.storage));
+    plan_.ledger->Sub(plan_.slot_account, TrimArenas(*plan_.layout, &slot.storage));
   }
 }
 

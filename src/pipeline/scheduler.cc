@@ -145,7 +145,7 @@ void Scheduler::Clear() {
   slots.clear();
   chunks.clear();  // Waits for requests under way.
   fetchers_.reset();
-  plan_.ledger->Sub(Account::kSlots, slot_bytes);
+  plan_.ledger->Sub(plan_.slot_account, slot_bytes);
 }
 
 }  // namespace penstock

@@ -16,24 +16,15 @@
 #include <vector>
 
 #include "batch/slot_layout.h"
-#include "memory/slot_memory.h"
 #include "penstock/batch.h"
 #include "penstock/ledger.h"
 #include "penstock/mutex.h"
 #include "pipeline/lane.h"
+#include "pipeline/slot_hand.h"
 #include "plan/plan_cursor.h"
 #include "stats/collector.h"
 
 namespace penstock {
-
-class SlotLease;
-
-/// A slot's memory with what the ledger has for it.
-struct SlotStorage {
-  SlotMemory memory;
-  int64_t bytes = 0;             ///< Charged: the fixed part, and the arenas as far as they have been used.
-  std::vector<int64_t> touched;  ///< Per domain, the most elements that were ever used: their pages are there.
-};
 
 /// What an epoch runs on. Fixed for its duration; what it points to must outlive the epoch's workers (not the batches).
 struct EpochPlan {
@@ -44,8 +35,10 @@ struct EpochPlan {
   bool in_order = true;
   bool drop_last = false;
   std::optional<int64_t> limit;
-  uint64_t seed = 0;              ///< Of what ops draw.
-  int64_t most_decode_bytes = 0;  ///< What decoding one chunk may count on.
+  uint64_t seed = 0;                       ///< Of what ops draw.
+  int64_t most_decode_bytes = 0;           ///< What decoding one chunk may count on.
+  Account slot_account = Account::kSlots;  ///< Of slots that are filled...
+  Account hand_account = Account::kUser;   ///< ... and of those in the caller's hand.
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
@@ -67,10 +60,10 @@ struct EpochPlan {
 /// Blocking:  RunWorker() and Next() sleep; nothing else does. The mutex is never held while files are read, rows
 /// converted, memory mapped
 ///            or readers, blocks and chunks destroyed.
-class Scheduler : public std::enable_shared_from_this<Scheduler> {
+class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler> {
  public:
   Scheduler(EpochPlan plan, PlanCursor cursor);
-  ~Scheduler();
+  ~Scheduler() override;
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
@@ -84,14 +77,14 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   /// Of the batch that Next() gave last; for the consumer's thread.
   const BatchOrigin& origin() const { return origin_; }
 
+  void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
+
   /// Makes every worker and a sleeping Next() return soon. Idempotent.
   void Stop() PENSTOCK_EXCLUDES(mu_);
   /// Drops all that the caller does not hold. After the workers are joined.
   void Clear() PENSTOCK_EXCLUDES(mu_);
 
  private:
-  friend class SlotLease;
-
   static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
   struct Slot {
@@ -208,7 +201,6 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
-  void ReturnSlot(SlotStorage storage) PENSTOCK_EXCLUDES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);
   bool GrowLocked() PENSTOCK_REQUIRES(mu_);
@@ -302,33 +294,9 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 
   // The slot that the consumer takes batches from; the consumer's thread alone.
-  struct Hand {
-    std::shared_ptr<SlotLease> lease;
-    uint8_t* base = nullptr;
-    std::shared_ptr<const ArenaFill> fill;  // Null where there are no arenas.
-    int64_t next_batch = 0;
-    int64_t num_batches = 0;
-    int64_t num_rows = 0;
-    int64_t first_row = 0;
-    std::vector<int64_t> source_rows;
-  };
-  Hand hand_;
+  SlotHand hand_;
   BatchOrigin origin_;
   bool is_over_ = false;
-};
-
-/// A slot in the caller's hand; gives its memory back when the last view of it dies, on whatever thread.
-class SlotLease {
- public:
-  SlotLease(std::shared_ptr<Scheduler> home, SlotStorage storage)
-      : home_(std::move(home)), storage_(std::move(storage)) {}
-  ~SlotLease();
-  SlotLease(const SlotLease&) = delete;
-  SlotLease& operator=(const SlotLease&) = delete;
-
- private:
-  std::shared_ptr<Scheduler> home_;
-  SlotStorage storage_;
 };
 
 /// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.

@@ -19,8 +19,6 @@ int ForkGeneration() {
   return generation.load(std::memory_order_relaxed);
 }
 
-SlotLease::~SlotLease() { home_->ReturnSlot(std::move(storage_)); }
-
 int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage) {
   storage->memory.Discard(layout.bytes());
   std::fill(storage->touched.begin(), storage->touched.end(), 0);
@@ -58,7 +56,7 @@ bool Scheduler::HasRoomForSlotLocked() const {
   for (const auto& [index, slot] : open_) {
     expected_bytes += std::max<int64_t>(0, plan_.sizing.slot_bytes - slot.storage.bytes);
   }
-  return expected_bytes <= plan_.ledger->FreeBytes(Account::kSlots);
+  return expected_bytes <= plan_.ledger->FreeBytes(plan_.slot_account);
 }
 
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
@@ -66,11 +64,11 @@ void Scheduler::OpenSlots() {
   MutexLock lock(mu_);
   while (WantsSlotLocked() && HasRoomForSlotLocked()) {
     const int64_t bytes = plan_.layout->bytes();
-    if (!plan_.ledger->TryAdd(Account::kSlots, bytes)) return;
+    if (!plan_.ledger->TryAdd(plan_.slot_account, bytes)) return;
     ++mapping_slots_;
     lock.Unlock();
     auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
-    if (!memory.ok()) plan_.ledger->Sub(Account::kSlots, bytes);
+    if (!memory.ok()) plan_.ledger->Sub(plan_.slot_account, bytes);
     lock.Lock();
     --mapping_slots_;
     if (!memory.ok()) {
@@ -93,7 +91,7 @@ int64_t Scheduler::GrowAfterNsLocked() const {
 bool Scheduler::GrowLocked() {
   if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
-  if (plan_.ledger->FreeBytes(Account::kSlots) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
+  if (plan_.ledger->FreeBytes(plan_.slot_account) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
     return false;
   ++most_slots_;
   ++slots_grown_;
@@ -109,15 +107,16 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
   }
   // Arenas that grew for an outlier are not for ever.
   if (storage.bytes > 2 * plan_.sizing.slot_bytes)
-    plan_.ledger->Sub(Account::kUser, TrimArenas(*plan_.layout, &storage));
+    plan_.ledger->Sub(plan_.hand_account, TrimArenas(*plan_.layout, &storage));
   const int64_t bytes = storage.bytes;
   {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
     // Beyond the budget (by what the user's code allocated) no slot stays, although it is there already.
-    if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked() && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
-      plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
+    if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked() &&
+        plan_.ledger->FreeBytes(plan_.slot_account) >= 0) {
+      plan_.ledger->Move(plan_.hand_account, plan_.slot_account, bytes);
       InstallSlotLocked(std::move(storage));
       is_stuck_ = false;
       WakeOneLocked();
@@ -125,7 +124,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
     }
   }
   storage.memory = SlotMemory();
-  plan_.ledger->Sub(Account::kUser, bytes);
+  plan_.ledger->Sub(plan_.hand_account, bytes);
   MutexLock lock(mu_);
   if (!is_stuck_) return;
   is_stuck_ = false;

@@ -58,7 +58,9 @@ arrow::Status Order::CheckRanks() const {
   if (options_->epochs < 1) return arrow::Status::Invalid("epochs must be at least 1, not ", options_->epochs);
   if (!is_divided()) return arrow::Status::OK();
   if (!source_->is_counted()) {
-    const char* what = options_->world_size > 1 ? "ranks need" : "epochs and balance need";
+    const char* what = options_->shuffle          ? "shuffle needs"
+                       : options_->world_size > 1 ? "ranks need"
+                                                  : "epochs and balance need";
     return arrow::Status::Invalid(
         what, " a source whose rows are known without reading it (files, a table); ",
         source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
@@ -69,6 +71,12 @@ arrow::Status Order::CheckRanks() const {
   return arrow::Status::OK();
 }
 
+void Order::SetWindow(int64_t rows) {
+  window_rows_ = rows;
+  MutexLock lock(mu_);
+  own_.shuffle_window_rows = rows;
+}
+
 arrow::Status Order::Init() {
   ARROW_RETURN_NOT_OK(CheckRanks());
   MutexLock lock(mu_);
@@ -76,6 +84,7 @@ arrow::Status Order::Init() {
   own_.columns = ColumnsDigest(*projection_);
   if (projection_->filter != nullptr) own_.filter = FilterText(*options_->filter);
   own_.batch_size = options_->batch_size;
+  own_.shuffle = options_->shuffle;
   own_.seed = options_->seed;
   own_.uneven = options_->uneven;
   own_.limit = options_->limit;
@@ -90,7 +99,8 @@ int64_t Order::EpochRows(const Catalog& catalog) const {
 }
 
 arrow::Status Order::CheckEnoughRows(int64_t epoch_rows) const {
-  if (options_->uneven == Uneven::kRepeat || epoch_rows >= options_->world_size) return arrow::Status::OK();
+  if (options_->world_size == 1 || options_->uneven == Uneven::kRepeat || epoch_rows >= options_->world_size)
+    return arrow::Status::OK();
   return arrow::Status::Invalid("an epoch has ", epoch_rows, " rows, fewer than the ", options_->world_size,
                                 " ranks: none would get any. Use fewer ranks, or uneven=\"repeat\".");
 }
@@ -150,7 +160,14 @@ arrow::Result<Order::Start> Order::StartRun() {
       ARROW_RETURN_NOT_OK(CheckEnoughRows(epoch_rows));
       run = EpochRun(epoch_rows, Ranks(), first_epoch, options_->epochs);
     }
+    const ShufflePlan shuffle{options_->seed, window_rows_, catalog->num_rows()};
     start.cursor = CursorOf(std::move(catalog), *run);
+    if (options_->shuffle) {
+      start.cursor.set_shuffle(shuffle, ledger_);
+      start.is_shuffled = true;
+      start.windows = WindowCursor(shuffle, *run);
+      start.rows = run->num_rows();
+    }
   } else {
     run = EpochRun(first_epoch);
     ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(Context()));

@@ -32,10 +32,15 @@ class Order {
 
   /// Invalid where rank, world_size, epochs or balance make no sense, or the source cannot be divided.
   arrow::Status Init();
+  /// The rows of a shuffle's window. Call before work starts.
+  void SetWindow(int64_t rows) PENSTOCK_EXCLUDES(mu_);
 
   struct Start {
     PlanCursor cursor;
     std::optional<int64_t> limit;  ///< Of rows given, where the cursor does not see to it.
+    bool is_shuffled = false;      ///< What the cursor reads is to be mixed...
+    WindowCursor windows;          ///< ... within these windows.
+    int64_t rows = 0;              ///< Given; where it is shuffled.
   };
   /// The next iteration: what Resume() asked for, or the next epoch.
   arrow::Result<Start> StartRun() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
@@ -54,7 +59,8 @@ class Order {
 
   /// Whether an iteration reads anything but one whole epoch.
   bool is_divided() const {
-    return options_->world_size > 1 || options_->epochs > 1 || (IsBalanced() && projection_->filter != nullptr);
+    return options_->shuffle || options_->world_size > 1 || options_->epochs > 1 ||
+           (IsBalanced() && projection_->filter != nullptr);
   }
   /// Whether the rows of an iteration are known ahead.
   bool is_counted() const { return (!projection_->selects_rows() || IsBalanced()) && source_->is_counted(); }
@@ -71,7 +77,8 @@ class Order {
   /// Whether positions in an epoch count the rows that pass filter and sample. Those of a sample can be told without
   /// reading.
   bool IsBalanced() const {
-    return projection_->selects_rows() && (projection_->filter == nullptr || options_->balance == Balance::kRows);
+    return projection_->selects_rows() &&
+           (projection_->filter == nullptr || options_->balance == Balance::kRows || options_->shuffle);
   }
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
   InputContext Context() const { return {projection_, ledger_, options_->use_direct_decode}; }
@@ -87,6 +94,7 @@ class Order {
   Source* const source_;
   const Projection* const projection_;
   const std::shared_ptr<Ledger> ledger_;
+  int64_t window_rows_ = 0;  // Constant after SetWindow().
 
   Mutex catalog_mu_;
   std::shared_ptr<const Catalog> catalog_ PENSTOCK_GUARDED_BY(catalog_mu_);

@@ -67,22 +67,37 @@ arrow::Status PlanCursor::OpenInput(int64_t number) {
   return arrow::Status::OK();
 }
 
+arrow::Status PlanCursor::StartEpoch() {
+  if (shuffle_) {
+    const ShuffleKey key = {shuffle_->seed, static_cast<uint32_t>(run_.epoch(epoch_))};
+    chunk_order_.reset();  // Before the next one takes as much.
+    ARROW_ASSIGN_OR_RAISE(chunk_order_, ChunkOrder::Make(catalog_, key, ledger_));
+    ranges_ = WindowCursor::RowsOf(*shuffle_, run_, epoch_);
+  } else {
+    ranges_ = run_.ranges(epoch_);
+  }
+  range_ = 0;
+  is_in_epoch_ = true;
+  return arrow::Status::OK();
+}
+
 arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
   while (epoch_ < run_.num_epochs()) {
-    const RowRanges& ranges = run_.ranges(epoch_);
-    if (range_ == ranges.size()) {
+    if (!is_in_epoch_) ARROW_RETURN_NOT_OK(StartEpoch());
+    if (range_ == ranges_.size()) {
       ++epoch_;
-      range_ = 0;
+      is_in_epoch_ = false;
       continue;
     }
-    const RowRange& range = ranges[range_];
+    const RowRange& range = ranges_[range_];
     const int64_t begin = range.begin + had_;
     if (begin == range.end) {
       ++range_;
       had_ = 0;
       continue;
     }
-    const Catalog::Chunk chunk = catalog_->chunk(catalog_->ChunkAt(begin));
+    const Catalog::Chunk chunk =
+        chunk_order_ == nullptr ? catalog_->chunk(catalog_->ChunkAt(begin)) : chunk_order_->ChunkAt(begin);
     ARROW_RETURN_NOT_OK(OpenInput(chunk.input));
     const int64_t end = std::min(range.end, chunk.end_row);
     const int64_t rows = input_->rows(chunk.index);

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "plan/catalog.h"
+#include "plan/chunk_order.h"
 #include "plan/epoch_run.h"
+#include "plan/window_cursor.h"
 #include "source/input.h"
 #include "source/source.h"
 
@@ -45,6 +47,11 @@ class PlanCursor {
   int64_t next_pulled_bytes() const {
     return input_ == nullptr && inputs_ != nullptr ? inputs_->next_pulled_bytes() : 0;
   }
+  /// Reads the chunks in another order in each epoch, and all rows of the windows that the run needs.
+  void set_shuffle(ShufflePlan shuffle, std::shared_ptr<Ledger> ledger) {
+    shuffle_ = shuffle;
+    ledger_ = std::move(ledger);
+  }
   void set_on_input(OnInput on_input) { on_input_ = std::move(on_input); }
   void set_row_of_survivor(RowOfSurvivor row_of) { row_of_survivor_ = std::move(row_of); }
 
@@ -52,6 +59,7 @@ class PlanCursor {
   arrow::Result<std::optional<ChunkSpec>> NextInSequence();
   arrow::Result<std::optional<ChunkSpec>> NextInCatalog();
   arrow::Status OpenInput(int64_t number);
+  arrow::Status StartEpoch();
   int64_t FileRowOf(int chunk);
   arrow::Status CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const;
 
@@ -73,9 +81,14 @@ class PlanCursor {
   std::shared_ptr<const Catalog> catalog_;
   EpochRun run_;
   RowOfSurvivor row_of_survivor_;
+  std::optional<ShufflePlan> shuffle_;
+  std::shared_ptr<Ledger> ledger_;  ///< For the order of the chunks.
+  std::unique_ptr<const ChunkOrder> chunk_order_;
   int64_t epoch_ = 0;  ///< Of the run.
-  size_t range_ = 0;   ///< Of the epoch.
-  int64_t had_ = 0;    ///< Of the range.
+  bool is_in_epoch_ = false;
+  RowRanges ranges_;  ///< Of the epoch.
+  size_t range_ = 0;
+  int64_t had_ = 0;  ///< Of the range.
 };
 
 }  // namespace penstock

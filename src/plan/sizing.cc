@@ -1,6 +1,7 @@
 #include "plan/sizing.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "batch/slot_layout.h"
 
@@ -55,6 +56,28 @@ SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projec
   // Consecutive batches, whose first may lie in the slot that the caller's batch lies in.
   sizing.collate_slots = static_cast<int>(CeilDiv(options.collate_batches, sizing.batches_per_slot));
   return sizing;
+}
+
+ShuffleSizing ShuffleSizing::Of(int64_t window_bytes, double row_bytes) {
+  // Two windows: one is filled while the other is emptied. Four bytes per row say where it goes; the rest is for slabs
+  // that are on their way (six of them, see most_slabs()).
+  constexpr double kWindows = 2.5;
+  constexpr int64_t kOrderBytes = 4;
+  constexpr int64_t kSlabsPerWindow = 16;
+  ShuffleSizing sizing;
+  sizing.window_rows = std::clamp<int64_t>(
+      static_cast<int64_t>(static_cast<double>(window_bytes) / (kWindows * row_bytes + 2 * kOrderBytes)), 1,
+      int64_t{1} << 31);
+  const int64_t most_rows = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(kSlabBytes) / row_bytes));
+  const int64_t rows = std::min({sizing.window_rows / kSlabsPerWindow, most_rows, kMaxSlotRows});
+  sizing.slab_rows = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, rows))));
+  return sizing;
+}
+
+int64_t ShuffleSizing::most_slabs(int64_t epoch_rows) const {
+  const int64_t rows = epoch_rows < 0 ? 2 * window_rows : std::min(2 * window_rows, epoch_rows);
+  // Those in which windows begin and end, three that are filled, and one that is handed over.
+  return CeilDiv(rows, slab_rows) + 2 + kOpenSlabs + 1;
 }
 
 ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes) {

@@ -30,6 +30,17 @@ struct SlotSizing {
 /// What `rows` rows are likely to take in arenas: a slot has more than the average now and then.
 int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows);
 
+/// What mixing rows takes. The rows of a window follow from data, columns and shuffle_window alone, as the order does.
+struct ShuffleSizing {
+  int64_t window_rows = 0;
+  int64_t slab_rows = 1;  ///< Rows come in slabs of so many; a power of two.
+
+  /// \param row_bytes  of a row in a slab, with what it takes in arenas.
+  static ShuffleSizing Of(int64_t window_bytes, double row_bytes);
+  /// The most slabs that are there at once: of two windows, and on their way.
+  int64_t most_slabs(int64_t epoch_rows) const;
+};
+
 /// What decoding one chunk needs.
 struct ChunkSizing {
   int64_t piece_rows = 0;     ///< Rows per piece through Arrow; 0: nothing goes that way.
@@ -41,6 +52,8 @@ struct ChunkSizing {
   static ChunkSizing Of(const ChunkSpec& chunk, const Projection& projection, int64_t most_bytes);
 };
 
+/// Slabs that are filled at once.
+inline constexpr int kOpenSlabs = 3;
 /// Blocks of one chunk that may wait for their rows to be copied, beside the piece being decoded.
 inline constexpr int kBlocksAhead = 2;
 /// Chunks that may be open at once; bounds open files where chunks are tiny.

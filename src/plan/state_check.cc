@@ -105,7 +105,7 @@ arrow::Status CheckState(const EpochState& saved, const EpochState& own) {
   ARROW_RETURN_NOT_OK(CheckSame("shuffle", saved.shuffle, own.shuffle));
   if (own.shuffle) {
     ARROW_RETURN_NOT_OK(CheckSame("seed", saved.seed, own.seed));
-    ARROW_RETURN_NOT_OK(CheckSame("shuffle_window", saved.shuffle_window_bytes, own.shuffle_window_bytes));
+    ARROW_RETURN_NOT_OK(CheckSame("shuffle_window in rows", saved.shuffle_window_rows, own.shuffle_window_rows));
   }
   ARROW_RETURN_NOT_OK(CheckSame("uneven", saved.uneven, own.uneven));
   ARROW_RETURN_NOT_OK(CheckSame("limit", saved.limit, own.limit));

@@ -126,8 +126,9 @@ StatsReport StatsCollector::Report() const {
   report.slots_open = Load(slots_open_);
   report.slots_grown = Load(slots_grown_);
   MutexLock lock(mu_);
-  static constexpr std::array<const char*, kNumStages> kNames = {"plan", "decode", "transform"};
+  static constexpr std::array<const char*, kNumStages> kNames = {"plan", "decode", "transform", "shuffle"};
   for (size_t i = 0; i < kNumStages; ++i) {
+    if (i == static_cast<size_t>(Stage::kShuffle) && stages_[i].items == 0) continue;
     report.stages.push_back({kNames[i], Seconds(stages_[i].busy_ns), stages_[i].items, stages_[i].bytes});
     if (i == 0) report.stages.push_back({"read", Seconds(Load(io.busy_ns)), Load(io.reads), Load(io.bytes)});
   }
@@ -167,7 +168,10 @@ void Judge(StatsReport* report) {
     report->advice = "Some rows last longer than the slots ahead hide: raise prefetch_batches, or use in_order=False.";
     return;
   }
-  const auto dearest = std::max_element(report->stages.begin(), report->stages.begin() + kNumStages + 1,
+  const auto of_workers_end = std::find_if(report->stages.begin(), report->stages.end(), [](const auto& stage) {
+    return stage.name == UserCodeName(UserCode::kCollate) || stage.name == UserCodeName(UserCode::kFinalize);
+  });
+  const auto dearest = std::max_element(report->stages.begin(), of_workers_end,
                                         [](const auto& a, const auto& b) { return a.busy_s < b.busy_s; });
   report->bottleneck = dearest->name;
   if (report->bottleneck == "read") {
@@ -180,6 +184,8 @@ void Judge(StatsReport* report) {
     report->advice =
         "The transforms are the slowest part: add num_workers if cores are free, or move work to when the data is "
         "written.";
+  } else if (report->bottleneck == "shuffle") {
+    report->advice = "Mixing rows is the slowest part: read fewer columns.";
   } else {
     report->advice = "Reading footers is the slowest part: write fewer, larger files.";
   }

@@ -19,8 +19,8 @@ inline int64_t NowNs() {
 }
 
 /// What workers do, for the statistics. Reading is told apart from the others by IoCounters.
-enum class Stage : uint8_t { kPlan, kDecode, kTransform };
-inline constexpr int kNumStages = 3;
+enum class Stage : uint8_t { kPlan, kDecode, kTransform, kShuffle };
+inline constexpr int kNumStages = 4;
 /// What an idle worker lacks.
 enum class Lack : uint8_t { kSlot, kBudget, kWork };
 inline constexpr int kNumLacks = 3;

@@ -88,6 +88,10 @@ std::string Explanation::ToString() const {
   text += Line("slots", Count(slots));
   text += Line("decoding", FormatBytes(chunk_bytes) + " for the dearest row group");
   text += Line("metadata", FormatBytes(metadata_bytes));
+  if (shuffle_window_rows > 0) {
+    text += Line("shuffle", Format("windows of %s rows, at most %s", Count(shuffle_window_rows).c_str(),
+                                   FormatBytes(shuffle_bytes).c_str()));
+  }
   text += Line("least budget",
                Format("%s (%s bytes)", FormatBytes(least_budget_bytes).c_str(), Count(least_budget_bytes).c_str()));
   text += Line("predicted peak",

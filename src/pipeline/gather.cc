@@ -1,0 +1,176 @@
+#include "pipeline/gather.h"
+
+#include <arrow/array/array_base.h>
+#include <arrow/array/util.h>
+#include <arrow/extension_type.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace penstock {
+namespace {
+
+int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Without extension types, which say nothing of where things lie.
+std::shared_ptr<arrow::ArrayData> StorageOf(const arrow::ArrayData& data) {
+  auto storage = data.Copy();
+  if (data.type->id() == arrow::Type::EXTENSION) {
+    storage->type = static_cast<const arrow::ExtensionType&>(*data.type).storage_type();
+  }
+  for (auto& child : storage->child_data) child = StorageOf(*child);
+  return storage;
+}
+
+template <typename T>
+void GatherWidth(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, uint8_t* out) {
+  T* to = reinterpret_cast<T*>(out);
+  for (const SlabRow& row : rows) *to++ = reinterpret_cast<const T*>(from[row.slab])[row.row];
+}
+
+// Loads of rows far apart do not wait for each other; what a row takes decides how it is copied.
+void GatherColumn(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, int64_t width, uint8_t* out) {
+  switch (width) {
+    case 1:
+      return GatherWidth<uint8_t>(from, rows, out);
+    case 2:
+      return GatherWidth<uint16_t>(from, rows, out);
+    case 4:
+      return GatherWidth<uint32_t>(from, rows, out);
+    case 8:
+      return GatherWidth<uint64_t>(from, rows, out);
+    case 16:
+      return GatherWidth<std::array<uint64_t, 2>>(from, rows, out);
+    default:
+      for (const SlabRow& row : rows) {
+        std::memcpy(out, from[row.slab] + row.row * width, static_cast<size_t>(width));
+        out += width;
+      }
+  }
+}
+
+/// The rows of one batch, in one column of varying size.
+class VaryingGather {
+ public:
+  VaryingGather(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
+                const SlotLayout& layout, int column)
+      : slabs_(slabs),
+        rows_(rows),
+        column_(static_cast<size_t>(column)),
+        varying_(*(*layout.schema())[column_].varying),
+        num_domains_(static_cast<size_t>(varying_.num_domains())) {}
+
+  size_t num_domains() const { return num_domains_; }
+
+  std::vector<int64_t> Count() const {
+    std::vector<int64_t> all(num_domains_), one(num_domains_);
+    for (const SlabRow& row : rows_) {
+      varying_.Count(ArrayOf(row), row.row, 1, one.data());
+      for (size_t d = 0; d < num_domains_; ++d) all[d] += one[d];
+    }
+    return all;
+  }
+
+  /// \param target  of the first row; moved on.
+  void Copy(VaryingColumn::Target target, std::vector<int64_t> first) const {
+    std::vector<int64_t> one(num_domains_);
+    target.first = first.data();
+    for (const SlabRow& row : rows_) {
+      const arrow::Array& array = ArrayOf(row);
+      varying_.Copy(array, row.row, 1, target);
+      varying_.Count(array, row.row, 1, one.data());
+      for (size_t d = 0; d < num_domains_; ++d) first[d] += one[d];
+      ++target.row;
+    }
+  }
+
+ private:
+  const arrow::Array& ArrayOf(const SlabRow& row) const { return *slabs_[row.slab]->arrays[column_]; }
+
+  std::span<const std::shared_ptr<const Slab>> slabs_;
+  std::span<const SlabRow> rows_;
+  const size_t column_;
+  const VaryingColumn& varying_;
+  const size_t num_domains_;
+};
+
+arrow::Status GatherBatch(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
+                          const SlotLayout& layout, uint8_t* base, int64_t slot_row, ArenaFill* fill,
+                          const std::function<arrow::Status(const int64_t* used)>& take) {
+  const int64_t batch = slot_row / layout.batch_rows();
+  const int64_t batch_row = batch * layout.batch_rows();
+  for (int column = 0; column < static_cast<int>(layout.schema()->size()); ++column) {
+    if ((*layout.schema())[static_cast<size_t>(column)].varying == nullptr) continue;
+    const VaryingGather gather(slabs, rows, layout, column);
+    const std::vector<int64_t> counts = gather.Count();
+    const int first_domain = layout.first_domain(column);
+    std::vector<int64_t> first(gather.num_domains());
+    for (size_t d = 0; d < first.size(); ++d) {
+      const auto domain = static_cast<int>(d) + first_domain;
+      int64_t& used = fill->used()[domain];
+      if (slot_row == batch_row) fill->first(batch)[domain] = used = RoundUp(used, VaryingColumn::kAlignment);
+      first[d] = used;
+      used += counts[d];
+      fill->counts(batch)[domain] += counts[d];
+      if (used > layout.domain_capacity(domain)) {
+        return arrow::Status::OutOfMemory("the rows of one slot take more than memory_budget; raise it");
+      }
+    }
+    ARROW_RETURN_NOT_OK(take(fill->used()));
+    const std::vector<uint8_t*> strands = layout.Strands(base, column);
+    VaryingColumn::Target target;
+    target.strands = strands.data();
+    target.batch = batch;
+    target.row = slot_row;
+    target.batch_row = batch_row;
+    target.batch_first = fill->first(batch) + first_domain;
+    gather.Copy(target, std::move(first));
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch) {
+  auto slab = std::make_shared<Slab>();
+  slab->arrays.resize(static_cast<size_t>(batch.num_columns()));
+  for (int i = 0; i < batch.num_columns(); ++i) {
+    if (batch.schema()[static_cast<size_t>(i)].varying == nullptr) continue;
+    ARROW_ASSIGN_OR_RAISE(const auto array, batch.ArrayColumn(i));
+    slab->arrays[static_cast<size_t>(i)] = arrow::MakeArray(StorageOf(*array->data()));
+  }
+  slab->batch = std::move(batch);
+  return slab;
+}
+
+void GatherFixed(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
+                 const SlotLayout& layout, uint8_t* base, int64_t slot_row) {
+  std::vector<const uint8_t*> values(slabs.size()), masks(slabs.size());
+  for (int column = 0; column < static_cast<int>(layout.schema()->size()); ++column) {
+    const Field& field = (*layout.schema())[static_cast<size_t>(column)];
+    if (field.varying != nullptr) continue;
+    for (size_t i = 0; i < slabs.size(); ++i) {
+      const Batch::Column& from = slabs[i]->batch.column(column);
+      values[i] = from.values;
+      masks[i] = from.mask;
+    }
+    const SlotColumn to = layout.Column(base, column);
+    GatherColumn(values, rows, field.row_bytes(), to.values + slot_row * field.row_bytes());
+    if (to.mask != nullptr) GatherColumn(masks, rows, field.items(), to.mask + slot_row * field.items());
+  }
+}
+
+arrow::Status GatherVarying(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
+                            const SlotLayout& layout, uint8_t* base, int64_t slot_row, ArenaFill* fill,
+                            const std::function<arrow::Status(const int64_t* used)>& take) {
+  for (size_t done = 0; done < rows.size();) {
+    const int64_t row = slot_row + static_cast<int64_t>(done);
+    const auto n = std::min(rows.size() - done, static_cast<size_t>(layout.batch_rows() - row % layout.batch_rows()));
+    ARROW_RETURN_NOT_OK(GatherBatch(slabs, rows.subspan(done, n), layout, base, row, fill, take));
+    done += n;
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace penstock

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <arrow/result.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "penstock/ledger.h"
+#include "penstock/mutex.h"
+#include "pipeline/gather.h"
+#include "pipeline/scheduler.h"
+#include "pipeline/slot_hand.h"
+#include "plan/window_cursor.h"
+
+namespace penstock {
+
+/// What a shuffled run mixes with. What it points to must outlive the run's threads.
+struct MixPlan {
+  WindowCursor windows;
+  int64_t rows = 0;                          ///< Of the run, that are given.
+  std::shared_ptr<const SlotLayout> layout;  ///< Of the batches that are given.
+  SlotSizing sizing;                         ///< Of the slots that are given.
+  int64_t slab_rows = 1;                     ///< Rows of a batch of `source`; a power of two.
+  bool is_threaded = true;                   ///< False: all work is done on the caller's thread.
+  bool drop_last = false;
+  std::shared_ptr<Ledger> ledger;
+  std::shared_ptr<StatsCollector> stats;
+  std::shared_ptr<std::atomic<int64_t>> held_batches;
+};
+
+/// Shuffles a run: takes slabs of rows from a scheduler, which decodes them in the order of the (permuted) row groups,
+/// and gathers the rows of a window into slots in mixed order. While one window is emptied, the next is filled; no
+/// third begins before the first is gone. Slabs and permutations are charged to `shuffle`, slots to `slots`.
+///
+/// Ownership: by shared_ptr; slots in the caller's hand keep it.
+/// Threads:   RunFiller() and RunMixer() on a thread each (neither where !is_threaded); Next() from one thread at a
+///            time; everything else from any.
+/// Blocking:  RunFiller(), RunMixer() and Next() sleep. The mutex is never held while rows are copied, memory is mapped
+///            or slabs are given back.
+class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
+ public:
+  Mixer(MixPlan plan, std::shared_ptr<Scheduler> source);
+  ~Mixer() override;
+  Mixer(const Mixer&) = delete;
+  Mixer& operator=(const Mixer&) = delete;
+
+  void RunFiller() PENSTOCK_EXCLUDES(mu_);
+  void RunMixer() PENSTOCK_EXCLUDES(mu_);
+  /// As Scheduler::Next().
+  arrow::Result<std::optional<Batch>> Next(Scheduler::Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
+  /// Of the batch that Next() gave last; for the consumer's thread.
+  const BatchOrigin& origin() const { return origin_; }
+  void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
+  /// Makes every thread return soon; stop the source as well. Idempotent.
+  void Stop() PENSTOCK_EXCLUDES(mu_);
+  /// Drops all that the caller does not hold. After the threads are joined, before the source is cleared.
+  void Clear() PENSTOCK_EXCLUDES(mu_);
+
+ private:
+  /// A window on its way: first its slabs come, then its rows go.
+  struct Filling {
+    Filling() = default;
+    ~Filling() { Empty(); }
+    Filling(const Filling&) = delete;
+    Filling& operator=(const Filling&) = delete;
+
+    std::shared_ptr<Ledger> ledger;
+    Window window;
+    int64_t begin_row = 0;  ///< In what the source gives.
+    std::vector<uint32_t> order;
+    std::vector<std::shared_ptr<const Slab>> slabs;
+    bool is_full = false;
+    int64_t taken_rows = 0;  ///< Of those wanted: by jobs...
+    int64_t given_rows = 0;  ///< ... and copied.
+    int64_t wanted_rows = 0;
+    int64_t charged_bytes = 0;
+
+    /// Gives back what it holds.
+    void Empty();
+    int64_t end_row() const { return begin_row + window.rows; }
+  };
+  /// Rows of a window that go to one slot, one after the other.
+  struct Part {
+    std::shared_ptr<Filling> from;
+    int64_t first = 0;  ///< Of the wanted rows.
+    int64_t rows = 0;
+  };
+  struct Slot {
+    explicit Slot(const SlotLayout& layout) : fill(layout) {}
+    SlotStorage storage;
+    ArenaFill fill;
+    int64_t rows = 0;  ///< That are there.
+  };
+  struct Job {
+    Slot* slot = nullptr;
+    std::vector<Part> parts;
+    int64_t rows = 0;
+  };
+
+  // Filling.
+  bool FillLocked(Scheduler::Deadline deadline) PENSTOCK_REQUIRES(mu_);
+  arrow::Result<std::shared_ptr<Filling>> OpenWindow(Window window) PENSTOCK_EXCLUDES(mu_);
+  arrow::Result<std::shared_ptr<const Slab>> TakeSlab(Scheduler::Deadline deadline) PENSTOCK_EXCLUDES(mu_);
+  void AddSlabLocked(std::shared_ptr<const Slab> slab) PENSTOCK_REQUIRES(mu_);
+  void CheckFullLocked() PENSTOCK_REQUIRES(mu_);
+  void FailLocked(arrow::Status status) PENSTOCK_REQUIRES(mu_);
+
+  // Mixing.
+  int64_t MixableRowsLocked() const PENSTOCK_REQUIRES(mu_);
+  int64_t JobRowsLocked() const PENSTOCK_REQUIRES(mu_);
+  bool MayHaveSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  bool OpenSlotLocked() PENSTOCK_REQUIRES(mu_);
+  std::optional<Job> TakeJobLocked() PENSTOCK_REQUIRES(mu_);
+  void RunJobLocked(Job job) PENSTOCK_REQUIRES(mu_);
+  arrow::Status Mix(const Job& job) PENSTOCK_EXCLUDES(mu_);
+  arrow::Status TakeArenas(Slot* slot, const int64_t* used) PENSTOCK_EXCLUDES(mu_);
+
+  // Giving.
+  void GiveSlotLocked() PENSTOCK_REQUIRES(mu_);
+  bool GiveRestLocked() PENSTOCK_REQUIRES(mu_);
+  bool HandOverLocked() PENSTOCK_REQUIRES(mu_);
+  arrow::Result<bool> TakeNext(Scheduler::Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
+  arrow::Status KeptBatches() const;
+
+  MixPlan plan_;
+  const std::shared_ptr<Scheduler> source_;
+  const int slab_bits_;
+  const int fork_generation_;
+
+  Mutex mu_;
+  CondVar fill_;   // The filler sleeps here...
+  CondVar mix_;    // ... mixers here...
+  CondVar ready_;  // ... and the consumer here.
+  bool is_stopping_ PENSTOCK_GUARDED_BY(mu_) = false;
+  bool is_cleared_ PENSTOCK_GUARDED_BY(mu_) = false;
+  bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
+  std::deque<std::shared_ptr<Filling>> windows_ PENSTOCK_GUARDED_BY(mu_);  // At most two.
+  bool is_last_window_open_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int64_t source_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // Got from the source...
+  int64_t window_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // ... and of all windows opened so far.
+  std::shared_ptr<const Slab> last_slab_ PENSTOCK_GUARDED_BY(mu_);  // May reach into the next window.
+  arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
+
+  int64_t mixed_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Taken by jobs.
+  bool is_mixing_ PENSTOCK_GUARDED_BY(mu_) = false;
+  std::unique_ptr<Slot> filling_slot_ PENSTOCK_GUARDED_BY(mu_);  // Being filled; its memory is the job's meanwhile.
+  std::deque<std::unique_ptr<Slot>> mixed_ PENSTOCK_GUARDED_BY(mu_);  // Ready to be given.
+  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);
+  bool is_slot_refused_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
+
+  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  SlotHand hand_;  // Of the consumer's thread, as the next two.
+  BatchOrigin origin_;
+  bool is_over_ = false;
+};
+
+}  // namespace penstock

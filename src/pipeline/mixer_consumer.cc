@@ -1,0 +1,133 @@
+// The caller's side of a shuffled run.
+#include <algorithm>
+
+#include "pipeline/mixer.h"
+
+namespace penstock {
+
+arrow::Result<std::optional<Batch>> Mixer::Next(Scheduler::Deadline deadline, bool* timed_out) {
+  while (true) {
+    const int64_t first_row = hand_.first_row + hand_.next_batch * plan_.layout->batch_rows();
+    if (auto batch = hand_.Next(*plan_.layout, plan_.held_batches)) {
+      origin_.rows = origin_.source_rows = {first_row, first_row + batch->num_rows()};
+      return batch;
+    }
+    if (is_over_) return std::nullopt;
+    auto taken = TakeNext(deadline, timed_out);
+    if (!taken.ok()) {
+      // Whoever held too many batches may let go of them and ask again; every other error is the end.
+      if (!taken.status().IsCapacityError()) is_over_ = true;
+      return taken.status();
+    }
+    if (*taken) continue;
+    if (!*timed_out) is_over_ = true;
+    return std::nullopt;
+  }
+}
+
+bool Mixer::HandOverLocked() {
+  if (mixed_.empty()) return false;
+  Slot& slot = *mixed_.front();
+  plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
+  hand_.base = slot.storage.memory.data();
+  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<const ArenaFill>(std::move(slot.fill));
+  hand_.num_rows = slot.rows;
+  hand_.next_batch = 0;
+  const int64_t batch_rows = plan_.layout->batch_rows();
+  hand_.num_batches = plan_.drop_last ? slot.rows / batch_rows : (slot.rows + batch_rows - 1) / batch_rows;
+  hand_.first_row = given_rows_;
+  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
+  given_rows_ += slot.rows;
+  mixed_.pop_front();
+  ++user_slots_;
+  return true;
+}
+
+arrow::Status Mixer::KeptBatches() const {
+  const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
+  return arrow::Status::CapacityError(
+      "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
+      FormatBytes(plan_.ledger->Report()[Account::kUser].current_bytes), " of a budget of ",
+      FormatBytes(plan_.ledger->budget_bytes()),
+      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
+      "memory_budget.");
+}
+
+// Hands the next slot over to hand_; false at the end of the run or, with *timed_out set, at the deadline.
+arrow::Result<bool> Mixer::TakeNext(Scheduler::Deadline deadline, bool* timed_out) {
+  hand_ = {};  // A slot without a full batch dies outside the mutex.
+  MutexLock lock(mu_);
+  kept_slots_ = std::max(0, user_slots_ - 1);
+  is_slot_refused_ = false;
+  if (mixed_.empty()) mix_.NotifyOne();
+  while (true) {
+    if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
+    if (HandOverLocked()) {
+      mix_.NotifyOne();
+      return true;
+    }
+    if (given_rows_ == plan_.rows) return false;
+    if (!failure_.ok() && !is_mixing_ && (JobRowsLocked() == 0 || mixed_rows_ == plan_.rows)) {
+      if (GiveRestLocked()) continue;
+      return failure_;
+    }
+    if (is_slot_refused_ && !is_mixing_) return KeptBatches();
+    if (!plan_.is_threaded) {
+      if (auto job = TakeJobLocked()) {
+        RunJobLocked(std::move(*job));
+      } else if (!is_slot_refused_ && !FillLocked(deadline)) {
+        return KeptBatches();
+      }
+      if (deadline && std::chrono::steady_clock::now() >= *deadline && mixed_.empty()) {
+        *timed_out = true;
+        return false;
+      }
+      continue;
+    }
+    is_consumer_waiting_ = true;
+    bool in_time = true;
+    if (deadline) {
+      in_time = ready_.WaitFor(mu_, std::max(std::chrono::nanoseconds(0),
+                                             std::chrono::nanoseconds(*deadline - std::chrono::steady_clock::now())));
+    } else {
+      ready_.Wait(mu_);
+    }
+    is_consumer_waiting_ = false;
+    if (!in_time && mixed_.empty()) {
+      *timed_out = true;
+      return false;
+    }
+  }
+}
+
+void Mixer::ReturnSlot(SlotStorage storage) {
+  if (ForkGeneration() != fork_generation_) {
+    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
+    new SlotStorage(std::move(storage));
+    return;
+  }
+  // Arenas that grew for an outlier are not for ever.
+  if (storage.bytes > 2 * plan_.sizing.slot_bytes) {
+    plan_.ledger->Sub(Account::kUser, TrimArenas(*plan_.layout, &storage));
+  }
+  const int64_t bytes = storage.bytes;
+  {
+    MutexLock lock(mu_);
+    --user_slots_;
+    kept_slots_ = std::min(kept_slots_, user_slots_);
+    const int there =
+        static_cast<int>(mixed_.size() + spare_.size()) + (filling_slot_ != nullptr ? 1 : 0) + user_slots_;
+    if (!is_cleared_ && there < plan_.sizing.open_slots + 1 && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
+      plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
+      spare_.push_back(std::move(storage));
+      mix_.NotifyOne();
+      return;
+    }
+  }
+  storage.memory = SlotMemory();
+  plan_.ledger->Sub(Account::kUser, bytes);
+  MutexLock lock(mu_);
+  mix_.NotifyOne();
+}
+
+}  // namespace penstock

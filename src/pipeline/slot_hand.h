@@ -1,0 +1,59 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "batch/slot_layout.h"
+#include "memory/slot_memory.h"
+#include "penstock/batch.h"
+
+namespace penstock {
+
+/// A slot's memory with what the ledger has for it.
+struct SlotStorage {
+  SlotMemory memory;
+  int64_t bytes = 0;             ///< Charged: the fixed part, and the arenas as far as they have been used.
+  std::vector<int64_t> touched;  ///< Per domain, the most elements that were ever used: their pages are there.
+};
+
+/// Who fills slots, and gets them back.
+class SlotHome {
+ public:
+  virtual ~SlotHome() = default;
+  /// Called when the last view of a slot dies, on whatever thread.
+  virtual void ReturnSlot(SlotStorage storage) = 0;
+};
+
+/// A slot in the caller's hand; gives its memory back when the last view of it dies.
+class SlotLease {
+ public:
+  SlotLease(std::shared_ptr<SlotHome> home, SlotStorage storage)
+      : home_(std::move(home)), storage_(std::move(storage)) {}
+  ~SlotLease();
+  SlotLease(const SlotLease&) = delete;
+  SlotLease& operator=(const SlotLease&) = delete;
+
+ private:
+  std::shared_ptr<SlotHome> home_;
+  SlotStorage storage_;
+};
+
+/// The slot that the consumer takes batches from. Of the consumer's thread alone.
+struct SlotHand {
+  std::shared_ptr<SlotLease> lease;
+  uint8_t* base = nullptr;
+  std::shared_ptr<const ArenaFill> fill;  ///< Null where there are no arenas.
+  int64_t next_batch = 0;
+  int64_t num_batches = 0;
+  int64_t num_rows = 0;
+  int64_t first_row = 0;             ///< Of the iteration.
+  std::vector<int64_t> source_rows;  ///< Discovered plans: of the run, where the first batch begins and each ends.
+
+  /// The next batch, whose rows `batch_rows` counts in the iteration; nullopt where none is left.
+  std::optional<Batch> Next(const SlotLayout& layout, const std::shared_ptr<std::atomic<int64_t>>& held_batches);
+};
+
+}  // namespace penstock

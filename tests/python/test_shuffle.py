@@ -1,0 +1,418 @@
+"""shuffle=True: each epoch a permutation that follows from data, seed, epoch and window alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import penstock as ps
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from support import (
+    assert_within_budget,
+    current_bytes,
+    quiet_loader,
+    rows_of,
+    values_of,
+    watched_files,
+    write_row_groups,
+)
+
+ROWS = 3000
+WINDOW = "16KiB"  # Some hundred rows.
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three files of odd row groups; every column says which row it is."""
+    folder = tmp_path_factory.mktemp("shuffle")
+    for number, begin in enumerate(range(0, ROWS, 1000)):
+        rows = range(begin, begin + 1000)
+        table = pa.table(
+            {
+                "x": pa.array(rows, pa.int64()),
+                "half": pa.array([x / 2 if x % 5 else None for x in rows], pa.float32()),
+                "text": [f"row {x}" * (x % 4) for x in rows],
+                "list": pa.array([[x] * (x % 3) for x in rows], pa.list_(pa.int32())),
+                "pair": pa.array([[x, -x] for x in rows], pa.list_(pa.int16(), 2)),
+            }
+        )
+        write_row_groups(folder / f"{number}.parquet", table, [300, 0, 7, 693])
+    return str(folder)
+
+
+def shuffled(source: Any, **options: Any) -> ps.Loader:
+    return quiet_loader(
+        source, **{"columns": ["x"], "shuffle": True, "shuffle_window": WINDOW, "batch_size": 64, **options}
+    )
+
+
+def window_rows(loader: ps.Loader) -> int:
+    rows: int = loader.explain().to_dict()["shuffle_window_rows"]
+    return rows
+
+
+@pytest.mark.parametrize("window", ["1B", "2KiB", WINDOW, "1MiB"])
+def test_every_row_once_in_batches_of_exact_size(path: str, window: str) -> None:
+    with shuffled(path, shuffle_window=window) as loader:
+        for _ in range(3):
+            batches = [values_of(batch) for batch in loader]
+            assert [len(batch) for batch in batches] == [64] * 46 + [56]
+            assert sorted(itertools.chain(*batches)) == list(range(ROWS))
+        assert len(loader) == 47
+    assert current_bytes(loader) == {}
+
+
+def test_another_order_in_every_epoch_and_for_every_seed(path: str) -> None:
+    orders = set()
+    for seed in (0, 1, 2**64 - 1):
+        with shuffled(path, seed=seed) as loader:
+            orders.update(tuple(rows_of(loader)) for _ in range(3))
+    assert len(orders) == 9
+
+
+@pytest.mark.parametrize("format", ["numpy", "torch", "arrow", "pandas"])
+def test_all_columns_of_a_row_stay_together(path: str, format: str) -> None:
+    """Fixed size, missing values, text, lists, tensors: gathered row by row."""
+    if format == "torch":
+        pytest.importorskip("torch")
+    nulls: Any = {"half": -1.0}
+    with shuffled(path, columns=None, format=format, nulls=nulls) as loader:
+        rows = 0
+        for batch in loader:
+            xs = values_of(batch)
+            assert values_of(batch, "half") == [x / 2 if x % 5 else -1.0 for x in xs]
+            assert pa.array(batch["text"]).to_pylist() == [f"row {x}" * (x % 4) for x in xs]
+            assert [list(pair) for pair in values_of(batch, "pair")] == [[x, -x] for x in xs]
+            if "list_offsets" in batch:
+                offsets, values = values_of(batch, "list_offsets"), values_of(batch)
+                values = values_of(batch, "list")
+                lists = [values[begin:end] for begin, end in itertools.pairwise(offsets)]
+            else:
+                lists = [list(one) for one in values_of(batch, "list")]
+            assert lists == [[x] * (x % 3) for x in xs]
+            rows += len(xs)
+        assert rows == ROWS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_workers": 0},
+        {"num_workers": 5},
+        {"prefetch_batches": 0},
+        {"prefetch_batches": 9},
+        {"memory_budget": "64MiB"},
+        {"in_order": False},
+        {"collate_fn": lambda batch: batch},
+        {"_direct_decode": False},
+        {"format": "torch"},
+    ],
+    ids=str,
+)
+def test_the_order_is_a_function(path: str, options: dict[str, Any]) -> None:
+    """Invariant 7: neither threads nor memory nor what is made of the rows decide on the order."""
+    if options.get("format") == "torch":
+        pytest.importorskip("torch")
+    with shuffled(path, num_workers=2) as usual, shuffled(path, **options) as other:
+        for _ in range(2):
+            assert rows_of(usual) == rows_of(other)
+
+
+def test_rows_move_within_windows_and_windows_over_the_data(path: str) -> None:
+    with shuffled(path) as loader:
+        rows, window = rows_of(loader), window_rows(loader)
+    assert 100 < window < 1000
+    # The rows of a window come from few row groups that lie anywhere.
+    groups = [
+        {(x // 1000, x % 1000 >= 307) for x in rows[begin : begin + window]}
+        for begin in range(0, ROWS, window)
+    ]
+    assert any(len({file for file, _ in group}) > 1 for group in groups)
+    assert rows[:window] != sorted(rows[:window])
+
+
+def test_a_window_as_large_as_the_data_is_a_full_permutation(path: str) -> None:
+    """Displacement and neighbours as in a uniform permutation."""
+    with shuffled(path, shuffle_window="1MiB") as loader:
+        assert window_rows(loader) > ROWS
+        for _ in range(3):
+            order = np.array(rows_of(loader))
+            displacement = np.abs(order - np.arange(ROWS)).mean()
+            assert abs(displacement - ROWS / 3) < ROWS / 20
+            assert (np.abs(np.diff(order)) == 1).sum() < 15
+
+
+def test_the_window_bounds_its_account() -> None:
+    window = 2 << 20
+    table = pa.table({"x": range(200_000), "text": [f"row {x}" * (x % 4) for x in range(200_000)]})
+    with shuffled(table, columns=None, shuffle_window=window, num_workers=4, batch_size=500) as loader:
+        assert 4 * window_rows(loader) < 200_000
+        for _ in range(2):
+            rows_of(loader)
+        report = loader.memory()
+        assert window / 2 < report["shuffle"]["peak_bytes"] <= window
+        assert report["total"]["peak_bytes"] <= loader.explain().to_dict()["predicted_peak_bytes"]
+        assert_within_budget(loader)
+
+
+def test_the_least_budget_works(path: str) -> None:
+    path += "/0.parquet"
+    least = shuffled(path).explain().to_dict()["least_budget_bytes"]
+    with shuffled(path, memory_budget=least, num_workers=4) as loader:
+        assert sorted(rows_of(loader)) == list(range(1000))
+        assert_within_budget(loader)
+    with pytest.raises(ValueError, match=rf"shuffle_window of 16.0 KiB.* {least} bytes"):
+        shuffled(path, memory_budget=least - 1)
+
+
+def test_a_window_larger_than_the_budget_says_both(path: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"memory_budget of 8.0 MiB.*shuffle_window of 1.0 GiB.*lower shuffle_window"
+    ):
+        shuffled([path] * 30_000, shuffle_window="1GiB", memory_budget="8MiB", epochs=2)
+
+
+# --- Filters, parts, limits -------------------------------------------------------------------------------
+
+
+def test_with_a_filter_the_survivors_are_shuffled(path: str) -> None:
+    filter_ = pc.bit_wise_and(pc.field("x"), 7) == 3
+    with shuffled(path, filter=filter_, shuffle_window="1KiB") as loader:
+        rows = rows_of(loader)
+        assert sorted(rows) == [x for x in range(ROWS) if x % 8 == 3] != rows
+        assert len(loader) == -(-len(rows) // 64)
+        assert rows_of(loader) != rows
+
+
+def test_parts_are_shuffled_apart(path: str) -> None:
+    parts = [rows_of(shuffled(part)) for part in ps.split(path, [0.3, 0.7], seed=1)]
+    assert sorted(parts[0] + parts[1]) == list(range(ROWS))
+    assert all(part != sorted(part) for part in parts)
+
+
+def test_a_limit_takes_from_the_front_of_the_order(path: str) -> None:
+    with shuffled(path) as whole, shuffled(path, limit=500) as some, shuffled(path, drop_last=True) as full:
+        rows = rows_of(whole)
+        assert rows_of(some) == rows[:500]
+        assert rows_of(full) == rows[: ROWS - ROWS % 64]
+
+
+def test_row_identity_moves_with_the_row(path: str) -> None:
+    with shuffled(path, columns=["x", ps.ROW_ID, ps.FILE]) as loader:
+        files = loader.schema[ps.FILE].vocabulary.to_pylist()
+        for batch in loader:
+            for x, row, file in zip(
+                values_of(batch), values_of(batch, ps.ROW_ID), values_of(batch, ps.FILE), strict=True
+            ):
+                assert files[file].endswith(f"{x // 1000}.parquet")
+                assert row == x % 1000
+
+
+def test_tables_are_shuffled_and_streams_are_refused(path: str) -> None:
+    table = pa.table({"x": range(1000)})
+    assert sorted(rows_of(shuffled(table))) == list(range(1000))
+    with pytest.raises(ValueError, match="shuffle needs a source whose rows are known"):
+        shuffled(iter([table]))
+    assert rows_of(shuffled(table.slice(0, 0))) == []
+    assert rows_of(shuffled(table.slice(0, 1))) == [0]
+
+
+# --- Ranks, epochs, resume --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_ranks_divide_the_shuffled_order(path: str, world_size: int) -> None:
+    with shuffled(path, drop_last=False) as whole:
+        order = rows_of(whole)
+    share = ROWS // world_size
+    for rank in range(world_size):
+        with shuffled(path, rank=rank, world_size=world_size) as loader:
+            assert rows_of(loader) == order[rank * share : (rank + 1) * share]
+
+
+def test_epochs_in_one_stream(path: str) -> None:
+    with shuffled(path) as one:
+        epochs = [rows_of(one) for _ in range(3)]
+    with shuffled(path, epochs=3) as stream:
+        batches = [values_of(batch) for batch in stream]
+    assert [x for batch in batches for x in batch] == [x for epoch in epochs for x in epoch]
+    assert [len(batch) for batch in batches[:-1]] == [64] * (3 * ROWS // 64)
+
+
+@pytest.mark.parametrize("window", ["2KiB", WINDOW, "1MiB"])
+@pytest.mark.parametrize("at", [0, 1, 23, 46, 47])
+def test_resume_gives_what_would_have_come(path: str, window: str, at: int) -> None:
+    with shuffled(path, shuffle_window=window, seed=5) as loader:
+        loader.set_epoch(2)
+        iterator = iter(loader)
+        for _ in range(at):
+            next(iterator)
+        state = json.loads(json.dumps(loader.state_dict()))
+        rest = [values_of(batch) for batch in iterator]
+        after = rows_of(loader)
+    for options in ({"num_workers": 0}, {"num_workers": 3, "prefetch_batches": 4}):
+        with shuffled(path, shuffle_window=window, seed=5, **options) as loader:
+            loader.load_state_dict(state)
+            assert [values_of(batch) for batch in loader] == rest
+            assert rows_of(loader) == after
+
+
+def test_resume_near_the_end_reads_one_window_more_than_is_left(path: str) -> None:
+    read: list[str] = []
+
+    def rows_decoded(at: int) -> int:
+        with shuffled(path, num_workers=0) as loader:
+            iterator = iter(loader)
+            for _ in range(at):
+                next(iterator)
+            state = loader.state_dict()
+        filesystem = watched_files(read.append)
+        with shuffled(path, num_workers=0, filesystem=filesystem) as loader:
+            loader.load_state_dict(state)
+            rows_of(loader)
+            return sum(
+                s["bytes"] for name, s in loader.stats().to_dict()["stages"].items() if name == "decode"
+            )
+
+    assert rows_decoded(42) < rows_decoded(0) / 2
+
+
+@pytest.mark.parametrize("changed", [{"seed": 6}, {"shuffle_window": "2KiB"}, {"shuffle": False}], ids=str)
+def test_a_state_of_another_order_is_refused(path: str, changed: dict[str, Any]) -> None:
+    with shuffled(path, seed=5) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    with (
+        shuffled(path, **{"seed": 5, **changed}) as other,
+        pytest.raises(ValueError, match=next(iter(changed))),
+    ):
+        other.load_state_dict(state)
+
+
+def test_elastic_resume(path: str) -> None:
+    """Saved by 4 ranks, continued by 3, then by 8: every row of the epoch once."""
+    got: list[int] = []
+    state = None
+    for world_size, batches in ((4, 3), (3, 2), (8, None)):
+        states = []
+        for rank in range(world_size):
+            with shuffled(path, batch_size=20, rank=rank, world_size=world_size) as loader:
+                if state is not None:
+                    loader.load_state_dict(state)
+                for batch in itertools.islice(loader, batches):
+                    got += values_of(batch)
+                states.append(loader.state_dict())
+        state = states[0]
+    assert len(got) == len(set(got))
+    assert len(got) > ROWS - 8
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    sizes=st.lists(st.integers(0, 90), min_size=1, max_size=8),
+    batch_size=st.integers(1, 70),
+    window=st.integers(1, 4000),
+    ranks=st.integers(1, 4),
+    at=st.integers(0, 5),
+    workers=st.integers(0, 3),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_any_files_any_window(
+    sizes: list[int], batch_size: int, window: int, ranks: int, at: int, workers: int, seed: int
+) -> None:
+    """Partition over ranks, resume at some batch, equality over workers."""
+    rows = sum(sizes)
+    with tempfile.TemporaryDirectory() as name:
+        source = write_row_groups(
+            Path(name) / "a.parquet", pa.table({"x": pa.array(range(rows), pa.int64())}), sizes
+        )
+        options = {"batch_size": batch_size, "shuffle_window": window, "seed": seed}
+        if rows < ranks:
+            return
+        got: list[int] = []
+        for rank in range(ranks):
+            with shuffled(source, rank=rank, world_size=ranks, num_workers=2, **options) as loader:
+                mine = [values_of(batch) for batch in loader]
+                loader.set_epoch(0)
+                list(itertools.islice(loader, min(at, len(mine))))
+                state = loader.state_dict()
+            with shuffled(source, rank=rank, world_size=ranks, num_workers=workers, **options) as again:
+                again.load_state_dict(state)
+                assert [values_of(batch) for batch in again] == mine[at:]
+            got += itertools.chain(*mine)
+        assert len(got) == len(set(got)) == rows // ranks * ranks
+
+
+# --- Life and death ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_comes_after_the_windows_before_it(path: str, tmp_path: Path, num_workers: int) -> None:
+    """What is delivered before the error is what an undisturbed run gives."""
+    good = write_row_groups(tmp_path / "a.parquet", pa.table({"x": range(4000)}), [500] * 8)
+    bad = tmp_path / "b.parquet"
+    data = bytearray(Path(good).read_bytes())
+    with shuffled(good, num_workers=num_workers) as loader:
+        order = rows_of(loader)
+    for at in range(1000, 1100):
+        data[at] ^= 0xFF
+    bad.write_bytes(data)
+    got: list[int] = []
+
+    def read_on(loader: ps.Loader) -> None:
+        for batch in loader:
+            got.extend(values_of(batch))
+
+    with shuffled(str(bad), num_workers=num_workers) as loader:
+        with pytest.raises((OSError, ValueError), match=r"b\.parquet"):
+            read_on(loader)
+        assert got == order[: len(got)]
+        assert len(got) % 64 == 0
+        assert len(got) < len(order)
+    assert current_bytes(loader) == {}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_broken_off_at_every_batch(path: str, num_workers: int) -> None:
+    with shuffled(path, num_workers=num_workers, batch_size=200) as loader:
+        for at in range(16):
+            assert len([values_of(batch) for batch in itertools.islice(loader, at)]) == min(at, 15)
+    assert current_bytes(loader) == {}
+
+
+def test_kept_batches_are_an_error_that_says_so() -> None:
+    table = pa.table({"x": range(400_000)})
+    options: dict[str, Any] = {"shuffle_window": "64KiB", "batch_size": 4096, "memory_budget": "400KiB"}
+    with shuffled(table, **options) as loader:
+        kept: list[Any] = []
+        with pytest.raises(MemoryError, match="still held"):
+            kept.extend(loader)
+        kept.clear()
+        assert len(rows_of(loader)) == 400_000
+
+
+def test_a_seed_or_window_that_cannot_be(path: str) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        shuffled(path, seed=2**64)
+    with pytest.raises(ValueError, match="seed"):
+        shuffled(path, seed=-1)
+    with pytest.raises(ValueError, match="shuffle_window"):
+        shuffled(path, shuffle_window=0)
+    with pytest.raises(ValueError, match="much"):
+        shuffled(path, shuffle_window="much")
+    with pytest.raises(TypeError, match="shuffle"):
+        shuffled(path, shuffle=1)
