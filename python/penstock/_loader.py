@@ -122,9 +122,9 @@ class Loader:
     seed : int, default 0
         What random orders and what random transforms draw are made from, in [0, 2**64).
     shuffle_window : int or str, default "256MiB"
-        Memory in which rows are mixed, part of `memory_budget`: one half is filled while the other is emptied.
-        The larger, the better the rows are mixed; with room for twice the data, the order is a full random
-        permutation.
+        Memory in which rows are mixed, part of `memory_budget`: one half is filled while the other is
+        emptied. The larger, the better the rows are mixed; with room for 2.5 times the data, the order is a
+        full random permutation.
     rank, world_size : int, optional
         Rank r of w gets the r-th of w consecutive parts of an epoch, all of the same size. None: from
         torch.distributed where that is initialised, else from the environment (RANK, WORLD_SIZE), else 0 of
