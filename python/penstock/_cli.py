@@ -89,6 +89,9 @@ def _run(args: argparse.Namespace) -> None:
         num_workers=args.workers,
         prefetch_batches="auto" if args.prefetch is None else args.prefetch,
         memory_budget=args.memory_budget,
+        shuffle=args.shuffle,
+        seed=args.seed,
+        shuffle_window=args.shuffle_window,
         limit=args.limit,
     )
     with loader:
@@ -246,6 +249,15 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--memory-budget", type=_size, default="1GiB", metavar="SIZE", help="(1GiB)")
     run.add_argument("--workers", type=_at_least(0), metavar="N", help="threads (as many as cores)")
     run.add_argument("--prefetch", type=_at_least(0), metavar="N", help="finished batches ahead (auto)")
+    run.add_argument("--shuffle", action="store_true", help="another order in each epoch")
+    run.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of that order (0)")
+    run.add_argument(
+        "--shuffle-window",
+        type=_size,
+        default="256MiB",
+        metavar="SIZE",
+        help="memory in which rows are mixed (256MiB)",
+    )
     run.add_argument("--limit", type=_at_least(0), metavar="N", help="rows of an epoch")
     run.add_argument(
         "--step-ms",

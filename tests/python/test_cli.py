@@ -68,6 +68,36 @@ def test_run_in_each_format(numbers: str, format: str, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["rows"] == 1000
 
 
+def test_run_shuffles_by_seed_and_window(numbers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    window = ["--shuffle", "--seed", "7", "--shuffle-window", "1MiB"]
+    assert run_main("run", numbers, "--json", "--epochs", "2", *window) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows"] == 2000
+    assert 0 < report["memory"]["shuffle"]["peak_bytes"] <= 1 << 20
+    assert run_main("run", numbers, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["shuffle"]["peak_bytes"] == 0
+    assert run_main("run", numbers, "--memory-budget", "1MiB", "--shuffle") == 1  # A window of 256 MiB.
+    err = capsys.readouterr().err
+    assert "shuffle_window" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_run_takes_the_order_from_its_seed(numbers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[list[int]] = []
+
+    class Recorded(ps.Loader):
+        def __iter__(self) -> Any:
+            orders.append([x for batch in super().__iter__() for x in batch["x"].tolist()])
+            return iter(())
+
+    monkeypatch.setattr(ps, "Loader", Recorded)
+    for seed in ("7", "7", "8"):
+        assert run_main("run", numbers, "--columns", "x", "--shuffle", "--seed", seed) == 0
+    first, again, other = orders
+    assert first == again != other
+    assert sorted(first) == sorted(other)
+
+
 def test_run_says_which_columns_it_left_out(write_parquet: Any, capsys: pytest.CaptureFixture[str]) -> None:
     tags = pa.array([[("k", 1)]] * 5, pa.map_(pa.string(), pa.int8()))
     path = write_parquet({"delay": range(5), "carrier": list("abcde"), "tags": tags})
@@ -119,6 +149,8 @@ def test_inspect_without_any_tensor_form_still_shows_the_files(
         ["run", "f", "--columns", "a,,b"],
         ["run", "f", "--workers", "-1"],
         ["run", "f", "--step-ms", "-1"],
+        ["run", "f", "--shuffle", "--seed", "-1"],
+        ["run", "f", "--shuffle-window", "wide"],
         ["run", "f", "--format", "jax"],
         ["inspect", "f", "--epochs", "2"],
     ],
