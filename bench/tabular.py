@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 import lineitem
-from engines import MODULES, NotAvailableError, load
+from engines import MODULES, UNSHUFFLED, NotAvailableError, load
 
 
 def rows_of(batch: Any) -> int:
@@ -223,7 +223,7 @@ def options(parser: argparse.ArgumentParser, repeats: int) -> None:
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds; every engine runs once in each")
-    parser.add_argument("--engines", default=",".join(MODULES), help=f"of {', '.join(MODULES)}")
+    parser.add_argument("--engines", default=",".join(UNSHUFFLED), help=f"of {', '.join(MODULES)}")
     parser.add_argument("--base", default="penstock", help="the engine that the others are compared with")
     parser.add_argument("--scale", type=float, default=1, help="TPC-H scale factor")
     parser.add_argument(

@@ -27,7 +27,14 @@ MODULES = {
     "torch-chunks": "torch_dataloader",
     "ray": "ray_data",
     "datasets": "hf_datasets",
+    "penstock-shuffled": "shuffled",
+    "torch-map": "shuffled",
+    "torch-map-rows": "shuffled",
+    "ray-shuffled": "shuffled",
+    "datasets-shuffled": "shuffled",
 }
+# Those that read in file order, or as it comes.
+UNSHUFFLED = [name for name, module in MODULES.items() if module != "shuffled"]
 
 
 class NotAvailableError(RuntimeError):

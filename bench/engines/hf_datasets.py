@@ -18,12 +18,16 @@ except ImportError as error:
 
 
 class Epochs:
-    """Each `iter()` streams the files once."""
+    """Each `iter()` streams the files once, shuffled where a buffer of so many rows is given."""
 
-    def __init__(self, paths: list[str], columns: list[str], batch_size: int) -> None:
+    def __init__(
+        self, paths: list[str], columns: list[str], batch_size: int, buffer_rows: int | None = None
+    ) -> None:
         stream = datasets.load_dataset(
             "parquet", data_files=paths, split="train", streaming=True, columns=columns
         )
+        if buffer_rows is not None:
+            stream = stream.shuffle(seed=1, buffer_size=buffer_rows)
         self._stream = stream.with_format("torch")
         self._batch_size = batch_size
 

@@ -25,9 +25,11 @@ STORE_BYTES = 2 << 30
 
 
 class Epochs:
-    """Each `iter()` is one run of the Ray Data pipeline."""
+    """Each `iter()` is one run of the Ray Data pipeline; `options` go to iter_torch_batches."""
 
-    def __init__(self, paths: list[str], columns: list[str], batch_size: int, workers: int) -> None:
+    def __init__(
+        self, paths: list[str], columns: list[str], batch_size: int, workers: int, **options: Any
+    ) -> None:
         ray.init(
             num_cpus=workers,
             object_store_memory=STORE_BYTES,
@@ -37,16 +39,14 @@ class Epochs:
         )
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        self._batch_size = batch_size
+        self._options = {"batch_size": batch_size, "prefetch_batches": PREFETCH_BATCHES} | options
         self._dataset = ray.data.read_parquet(paths, columns=columns)
         types = pq.read_schema(paths[0])
         if any(not pa.types.is_integer(types.field(name).type) for name in columns):
             self._dataset = self._dataset.map_batches(_numbers, batch_format="pyarrow")
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(
-            self._dataset.iter_torch_batches(batch_size=self._batch_size, prefetch_batches=PREFETCH_BATCHES)
-        )
+        return iter(self._dataset.iter_torch_batches(**self._options))
 
     def close(self) -> None:
         ray.shutdown()

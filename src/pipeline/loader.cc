@@ -332,6 +332,7 @@ arrow::Status LoaderImpl::StartEpoch() {
     plan.in_order = true;
     plan.drop_last = false;
     plan.slot_account = plan.hand_account = Account::kShuffle;
+    plan.keeps_slots = true;
     plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);
   }
   auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));

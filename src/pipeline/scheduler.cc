@@ -121,6 +121,7 @@ void Scheduler::Stop() {
 void Scheduler::Clear() {
   std::map<int64_t, std::unique_ptr<Chunk>> chunks;
   std::map<int64_t, Slot> slots;
+  std::vector<SlotStorage> spare;
   std::optional<ChunkSpec> pending;
   std::deque<std::shared_ptr<RangeReader>> unfetched;
   PlanCursor cursor;
@@ -132,6 +133,7 @@ void Scheduler::Clear() {
     is_cleared_ = true;
     chunks.swap(chunks_);
     slots.swap(open_);
+    spare.swap(spare_);
     pending.swap(pending_);
     std::swap(failure, failure_);
     std::swap(plan_failure, plan_failure_);
@@ -140,12 +142,15 @@ void Scheduler::Clear() {
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
-  int64_t slot_bytes = 0;
+  int64_t slot_bytes = 0, spare_bytes = 0;
   for (const auto& [index, slot] : slots) slot_bytes += slot.storage.bytes;
+  for (const SlotStorage& storage : spare) spare_bytes += storage.bytes;
   slots.clear();
+  spare.clear();
   chunks.clear();  // Waits for requests under way.
   fetchers_.reset();
   plan_.ledger->Sub(plan_.slot_account, slot_bytes);
+  plan_.ledger->Sub(plan_.hand_account, spare_bytes);
 }
 
 }  // namespace penstock

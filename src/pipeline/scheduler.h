@@ -39,6 +39,9 @@ struct EpochPlan {
   int64_t most_decode_bytes = 0;           ///< What decoding one chunk may count on.
   Account slot_account = Account::kSlots;  ///< Of slots that are filled...
   Account hand_account = Account::kUser;   ///< ... and of those in the caller's hand.
+  /// What comes back and is not wanted now stays mapped, and in hand_account, until it is: for many slots that come
+  /// back at once, as a window's do.
+  bool keeps_slots = false;
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
@@ -279,10 +282,11 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
 
   // Slots.
   std::map<int64_t, Slot> open_ PENSTOCK_GUARDED_BY(mu_);
-  int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Slots ever opened: [0, slot_end_).
-  int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Reserved, their memory under way.
-  int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;     // In the caller's hand.
-  int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Of these, not given back when the next was asked for.
+  int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;            // Slots ever opened: [0, slot_end_).
+  int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;           // Reserved, their memory under way.
+  int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // In the caller's hand.
+  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See keeps_slots.
+  int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // Of these, not given back when the next was asked for.
   int most_slots_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t handed_over_ns_ PENSTOCK_GUARDED_BY(mu_) = 0;   // When the last slot was handed over...

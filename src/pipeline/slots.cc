@@ -63,6 +63,13 @@ bool Scheduler::HasRoomForSlotLocked() const {
 void Scheduler::OpenSlots() {
   MutexLock lock(mu_);
   while (WantsSlotLocked() && HasRoomForSlotLocked()) {
+    if (!spare_.empty()) {
+      plan_.ledger->Move(plan_.hand_account, plan_.slot_account, spare_.back().bytes);
+      InstallSlotLocked(std::move(spare_.back()));
+      spare_.pop_back();
+      WakeOneLocked();
+      continue;
+    }
     const int64_t bytes = plan_.layout->bytes();
     if (!plan_.ledger->TryAdd(plan_.slot_account, bytes)) return;
     ++mapping_slots_;
@@ -120,6 +127,10 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       InstallSlotLocked(std::move(storage));
       is_stuck_ = false;
       WakeOneLocked();
+      return;
+    }
+    if (!is_cleared_ && plan_.keeps_slots) {
+      spare_.push_back(std::move(storage));
       return;
     }
   }

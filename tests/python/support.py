@@ -134,7 +134,7 @@ def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.Complete
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(stdin, timeout=9)
+        out, err = process.communicate(stdin, timeout=29)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)  # With its children.
         process.communicate()

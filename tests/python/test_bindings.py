@@ -393,7 +393,8 @@ def test_the_gil_is_free_while_waiting(numbers: str) -> None:
         ({"nulls": {"x": [1]}}, TypeError, "fill value"),
         ({"format": "jax"}, ValueError, "'torch', 'numpy', 'arrow' or 'pandas'"),
         ({"filesystem": "s3"}, TypeError, "pyarrow.fs.FileSystem or an fsspec"),
-        ({"shuffle": True}, TypeError, "unexpected keyword argument 'shuffle'"),
+        ({"shufle": True}, TypeError, "unexpected keyword argument 'shufle'"),
+        ({"shuffle": 1}, TypeError, "shuffle is True or False"),
     ],
 )
 def test_wrong_arguments_are_refused(
