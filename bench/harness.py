@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ _SAMPLE_S = 0.05
 
 
 class ChildFailedError(RuntimeError):
-    """The child ended without a result; the message ends with its last lines."""
+    """The child ended without a result, or took too long; the message ends with its last lines."""
 
 
 def in_child(
@@ -43,8 +44,12 @@ def in_child(
         sampler = _TreeSampler(child.pid) if sample_tree else None
         try:
             out, err = child.communicate(json.dumps(arguments), timeout=timeout_s)
-        except BaseException:
-            child.kill()
+        except BaseException as error:
+            for pid in reversed(_tree(child.pid)):  # Engines have processes of their own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ChildFailedError(f"{module}.{function} took more than {timeout_s:.0f} s") from None
             raise
         finally:
             tree_peak_bytes = sampler.stop() if sampler else 0

@@ -1,5 +1,5 @@
 // Photos to tensors, and beside it what nothing that decodes whole photos can beat: libjpeg-turbo and nothing else.
-//   bench/make_photos.py bench/data/photos
+//   bench/run photo_files
 //   PENSTOCK_BENCH_PHOTOS=bench/data/photos penstock_bench --benchmark_filter=Image
 #include <arrow/memory_pool.h>
 #include <benchmark/benchmark.h>
@@ -34,7 +34,7 @@ const std::vector<Bytes>& Photos() {
 
 bool HasPhotos(benchmark::State& state) {
   if (!Photos().empty()) return true;
-  state.SkipWithError("set PENSTOCK_BENCH_PHOTOS to a folder of JPEG files (bench/make_photos.py)");
+  state.SkipWithError("set PENSTOCK_BENCH_PHOTOS to a folder of JPEG files (bench/run photo_files)");
   return false;
 }
 

@@ -36,6 +36,25 @@ MODULES = {
 # Those that read in file order, or as it comes.
 UNSHUFFLED = [name for name, module in MODULES.items() if module != "shuffled"]
 
+# Photos to float32 tensors (training_ingest.py); what they share is in photos/__init__.py.
+PHOTO_MODULES = {
+    "penstock": "photos.penstock_engine",
+    "penstock+async_gen": "photos.async_gen",
+    "dali": "photos.dali",
+    "spdl": "photos.spdl_engine",
+    "torch": "photos.torch_dataloader",
+    "ray": "photos.ray_data",
+    "mock": "photos.bounds",
+    "ceiling": "photos.bounds",
+}
+
+# Rows of 1 MiB (backpressure.py).
+ROW_MODULES = {
+    "penstock": "rows.penstock_engine",
+    "ray": "rows.ray_data",
+    "torch": "rows.torch_dataloader",
+}
+
 
 class NotAvailableError(RuntimeError):
     """The engine cannot run here; the message says what is missing."""
@@ -55,15 +74,17 @@ class Engine:
     """Whether batches have exactly the size asked for."""
     processes: bool = False
     """Whether it works in further processes, whose memory must be added."""
+    does_all: bool = True
+    """Whether it does the whole work that is measured; a bound does not."""
 
     def version(self) -> str:
         return importlib.metadata.version(self.package)
 
 
-def load(name: str) -> Engine:
+def load(name: str, modules: dict[str, str] = MODULES) -> Engine:
     """The engine of that name, or `NotAvailableError`."""
     try:
-        module = importlib.import_module(f"{__name__}.{MODULES[name]}")
+        module = importlib.import_module(f"{__name__}.{modules[name]}")
     except ImportError as error:
         raise NotAvailableError(str(error)) from error
     return next(engine for engine in module.ENGINES if engine.name == name)
