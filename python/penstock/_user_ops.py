@@ -1,7 +1,8 @@
-"""Ops of the user's own, written in Python."""
+"""Ops of the user's own: in Python, or in C++ in a shared object."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from penstock import _core
 from penstock._op import NativeOp, Op, check_int, number_type_name
 from penstock._python_result import to_numpy
 
-__all__ = ["python"]
+__all__ = ["native", "python"]
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,54 @@ class python(Op):  # noqa: N801 - used like a function.
 
     def _to_native(self) -> NativeOp:
         return _core.python_op(self._run, f"python({self._fn_name})", self.dtype, list(self.shape))
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class native(Op):  # noqa: N801 - used like a function.
+    """An op written in C++, from a shared object: runs on the workers, without the GIL.
+
+    It must be the first op of its column; native ops may follow. ``penstock/custom_op.h`` says what it has
+    to do, ``examples/native_op`` has one of 40 lines.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The shared object. It is loaded when a loader is made, and stays loaded until the process ends.
+    symbol : str
+        The name given to ``PENSTOCK_EXPORT_OP``.
+    **params : object
+        The op's settings; it gets each as `str`.
+
+    Raises
+    ------
+    TypeError
+        If `path` or `symbol` is of the wrong type.
+
+    Notes
+    -----
+    Making the loader raises OSError where the file cannot be loaded, ValueError where it has no such op, was
+    built with another Penstock or Arrow, or refuses its settings, and TypeError where it does not take the
+    column. A shared object is code: load only those that you trust.
+    """
+
+    path: str
+    symbol: str
+    params: tuple[tuple[str, str], ...]
+
+    def __init__(self, path: str | os.PathLike[str], symbol: str, **params: object) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path is a str or a path, got {type(path).__name__}")
+        if not isinstance(symbol, str):
+            raise TypeError(f"symbol is a str, got {type(symbol).__name__}")
+        object.__setattr__(self, "path", os.fspath(path))
+        object.__setattr__(self, "symbol", symbol)
+        object.__setattr__(
+            self, "params", tuple(sorted((name, str(value)) for name, value in params.items()))
+        )
+
+    def __repr__(self) -> str:
+        params = "".join(f", {name}={value!r}" for name, value in self.params)
+        return f"native({self.path!r}, {self.symbol!r}{params})"
+
+    def _to_native(self) -> NativeOp:
+        return _core.load_custom_op(self.path, self.symbol, dict(self.params))

@@ -8,7 +8,7 @@ col('price') | fill_null(value=0) | scale(mean=10.0, std=2.0)
 
 All of them are immutable, can be compared, hashed and pickled.
 
-`pad_list`, `list_length` and `python` take whole rows: lists, or the column as it is in the file.
+`pad_list`, `list_length`, `python` and `native` take whole rows: lists, or the column as it is in the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from penstock._op import (
     native_number,
     number_type_name,
 )
-from penstock._user_ops import python
+from penstock._user_ops import native, python
 
 __all__ = [
     "Chain",
@@ -45,6 +45,7 @@ __all__ = [
     "hash_bucket",
     "list_length",
     "lookup",
+    "native",
     "pad_list",
     "python",
     "scale",
