@@ -52,3 +52,17 @@ def test_metrics_for_tensorboard(tmp_path: Path) -> None:
     out = run_example("metrics.py", str(tmp_path), needs=("torch", "tensorboard"))
     assert "200000 rows" in out
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_photos(tmp_path: Path) -> None:
+    """The demo's second act learns, here from scikit-learn's two photographs alone."""
+    found = importlib.util.find_spec("sklearn")
+    if found is None or found.origin is None:
+        pytest.skip("the photographs are scikit-learn's")
+    packages = Path(found.origin).parents[1]
+    prepared = run_example("photos/prepare.py", str(packages), str(tmp_path), needs=("PIL",))
+    assert prepared.startswith("result: ")
+    out = run_example("photos/train.py", str(tmp_path), needs=("torch",))
+    shares = [float(line.split()[-1].rstrip("%")) for line in out.splitlines() if line.endswith("%")]
+    assert len(shares) == 3
+    assert shares[2] > shares[0] + 10, out
