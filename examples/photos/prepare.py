@@ -60,9 +60,7 @@ def main() -> None:
         table = pa.table({"image": pa.array(images, pa.binary()), "subject": subjects})
         pq.write_table(table, folder / name / "photos.parquet", row_group_size=64, compression="none")
         rows[name] = len(images)
-    print(
-        f"result: {len(photographs)} subjects, {rows['train']:,} photos to train on, {rows['held_out']:,} held out"
-    )
+    print(f"result: {rows['train']:,} photos of {len(photographs)} subjects, {rows['held_out']:,} held out")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ std::vector<uint8_t> RandomBytes(size_t count, uint32_t seed) {
   return bytes;
 }
 
-/// A gradient with noise, encoded.
-std::vector<uint8_t> MakeJpeg(int width, int height, bool is_progressive = false) {
+/// A gradient with noise, encoded; a sample of colour for each `across` x `down` pixels.
+std::vector<uint8_t> MakeJpeg(int width, int height, bool is_progressive = false, int across = 2, int down = 2) {
   jpeg_compress_struct jpeg{};
   jpeg_error_mgr errors;
   jpeg.err = jpeg_std_error(&errors);
@@ -39,6 +39,8 @@ std::vector<uint8_t> MakeJpeg(int width, int height, bool is_progressive = false
   jpeg.input_components = 3;
   jpeg.in_color_space = JCS_RGB;
   jpeg_set_defaults(&jpeg);
+  jpeg.comp_info[0].h_samp_factor = across;
+  jpeg.comp_info[0].v_samp_factor = down;
   if (is_progressive) jpeg_simple_progression(&jpeg);
   jpeg_start_compress(&jpeg, TRUE);
   for (int y = 0; y < height; ++y) {
@@ -132,6 +134,30 @@ TEST(ImagePlanTest, WritesAllOfItsOutputAndNothingBeyond) {
     EXPECT_EQ(first.back(), 1e9F);
     first.back() = second.back() = 0;
     EXPECT_EQ(first, second);
+  }
+}
+
+// Whatever the subsampling: 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1, 4:1:0 and 4:4:1.
+TEST(ImagePlanTest, CropsAreThePixelsOfTheWholeImage) {
+  constexpr int kWidth = 97, kHeight = 61, kCrop = 11;
+  const Plan whole = Plan::Make({Decode{}, Resize{kHeight, kWidth}, Order::kHWC}).ValueOrDie();
+  const Plan crop = Plan::Make({Decode{}, RandomCrop{kCrop, kCrop}, Order::kHWC}).ValueOrDie();
+  for (const auto& [across, down] : {std::pair{1, 1}, {2, 1}, {2, 2}, {1, 2}, {4, 1}, {4, 2}, {1, 4}}) {
+    for (const bool is_progressive : {false, true}) {
+      SCOPED_TRACE(testing::Message() << across << " x " << down << (is_progressive ? ", progressive" : ""));
+      const auto bytes = MakeJpeg(kWidth, kHeight, is_progressive, across, down);
+      std::vector<uint8_t> pixels(3 * kWidth * kHeight), part(3 * kCrop * kCrop);
+      ASSERT_TRUE(whole.Apply(bytes, 0, pixels.data(), arrow::default_memory_pool()).ok());
+      for (int64_t row = 0; row < 100; ++row) {
+        ASSERT_TRUE(crop.Apply(bytes, row, part.data(), arrow::default_memory_pool()).ok());
+        const Drawn box = crop.Draw(kHeight, kWidth, row).ValueOrDie()[0];
+        for (int64_t y = 0; y < kCrop; ++y) {
+          const uint8_t* expected = pixels.data() + 3 * ((box.top + y) * kWidth + box.left);
+          ASSERT_TRUE(std::equal(expected, expected + 3 * kCrop, part.data() + 3 * kCrop * y))
+              << "box at " << box.left << ", " << box.top << ", row " << y;
+        }
+      }
+    }
   }
 }
 
