@@ -36,6 +36,10 @@ class Batch {
     uint8_t* values =
         nullptr;  ///< num_rows * field.row_bytes() bytes, row-major, aligned to the element's width. Yours to write to.
     uint8_t* mask = nullptr;  ///< num_rows * field.items() bytes, 1 = missing; null: the field has no mask.
+    /// Where Field::has_segments: num_segments + 1 of them, from 0. Segment i is the items [segments[i], segments[i +
+    /// 1]) of the batch: as much of one list as lies in one row, or what fills up the last row.
+    int32_t* segments = nullptr;
+    int64_t num_segments = 0;
     /// Columns of varying size have these instead: see Field::varying.
     std::vector<uint8_t*> strands;  ///< VaryingColumn::View().
     std::vector<int64_t> counts;    ///< Elements per domain behind the rows.

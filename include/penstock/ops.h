@@ -78,6 +78,15 @@ struct PadList {
   std::optional<Side> truncate = {};  ///< Where longer lists lose items; not set: they are an error.
 };
 
+/// A list column (list, large_list, their views) as rows of `length` consecutive items, whichever lists they are from:
+/// no padding but in the last row. A row of the batches is then such a run of items, so that all columns of a loader
+/// are packed, to one length, and their lists in a row of the source must be equally long. Ops in front of it and
+/// behind it run on items. Lists that are missing have no items.
+struct Pack {
+  int64_t length = 0;   ///< >= 1.
+  FillNull value = {};  ///< Fills up the last row; a number, for the type that the items have at this place.
+};
+
 /// The number of items of each list, int64. The first in its chain.
 struct ListLength {};
 
@@ -89,7 +98,7 @@ struct Custom {
 }  // namespace ops
 
 using Op = std::variant<ops::Cast, ops::FillNull, ops::HashBucket, ops::Lookup, ops::Scale, ops::Clip, ops::Spin,
-                        ops::PadList, ops::ListLength, ops::Custom>;
+                        ops::PadList, ops::Pack, ops::ListLength, ops::Custom>;
 
 /// One column of the output: `ops` applied to the column `input` of the source.
 struct Transform {

@@ -32,6 +32,9 @@ struct Field {
   std::shared_ptr<arrow::DataType> arrow_type;   ///< Of the column in format "arrow".
   std::shared_ptr<arrow::Array> vocabulary;      ///< What codes stand for; null where there is none.
   std::vector<bool> level_masks;                 ///< kRagged: of which levels there are masks, rows first, values last.
+  /// kDense: rows are runs of items (ops::Pack), and a batch has offsets of where segments begin as well: see
+  /// Batch::Column.
+  bool has_segments = false;
   int tensor_ndim = 0;  ///< kRagged: rows are tensors of so many dimensions, each of its own shape; 0: lists.
   /// Set but for Form::kDense: how the column lies in a slot. Then dtype and shape are those of the values (kRagged) or
   /// mean nothing (kArrow).

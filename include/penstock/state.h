@@ -70,6 +70,8 @@ struct EpochState {
   std::vector<EpochPhase> history;
   int64_t given_rows = 0;  ///< With a filter and a limit: rows that count towards it so far.
 
+  int64_t given_items = 0;  ///< With ops::Pack: items of the next row that were given.
+
   bool operator==(const EpochState&) const = default;
 };
 

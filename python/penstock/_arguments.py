@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from penstock import _core
-from penstock.ops import fill_null
+from penstock.ops import fill_null, pack
 
 MAX_INT = 2**31 - 1
 MAX_INT64 = 2**63 - 1
@@ -147,6 +147,15 @@ def warn_of_uneven_ranks(options: dict[str, Any], world_size: int) -> None:
         _warn(
             "with a filter the ranks divide the rows before it, so they may get different numbers of "
             "batches, and a collective operation in the loop may hang; pass balance='rows' to count first"
+        )
+
+
+def warn_of_uneven_packing(options: dict[str, Any], world_size: int) -> None:
+    chains = (options["transforms"] or {}).values()
+    if world_size > 1 and any(isinstance(op, pack) for chain in chains for op in chain.ops):
+        _warn(
+            "with ps.ops.pack the ranks divide the documents, so they may get different numbers of batches, "
+            "and a collective operation in the loop may hang; stop all ranks when the first one ends"
         )
 
 

@@ -51,6 +51,9 @@ class Spin:
 class PadList:
     def __init__(self, length: int, value: FillNull, side: str, truncate: str | None) -> None: ...
 
+class Pack:
+    def __init__(self, length: int, value: FillNull) -> None: ...
+
 class ListLength:
     def __init__(self) -> None: ...
 
@@ -247,6 +250,12 @@ class EpochState:
     @given_rows.setter
     def given_rows(self, arg: int, /) -> None: ...
 
+    @property
+    def given_items(self) -> int: ...
+
+    @given_items.setter
+    def given_items(self, arg: int, /) -> None: ...
+
 class Charge:
     """Bytes in an account of a loader, until this dies or is released."""
 
@@ -256,7 +265,7 @@ class Charge:
 class Loader:
     """The native loader behind penstock.Loader."""
 
-    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, order: OrderChoices, direct_decode: bool) -> None: ...
+    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | Pack | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, order: OrderChoices, direct_decode: bool) -> None: ...
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """

@@ -32,6 +32,7 @@ from penstock._arguments import (
     check_uneven,
     to_bytes,
     warn_of_excess,
+    warn_of_uneven_packing,
     warn_of_uneven_ranks,
 )
 from penstock._device import check_device
@@ -166,8 +167,9 @@ class Loader:
     Warns
     -----
     RuntimeWarning
-        If ranks may get different numbers of batches (a filter without `balance`), or `num_workers` is above
-        the number of cores, or `memory_budget` above the memory, that this process may use.
+        If ranks may get different numbers of batches (a filter without `balance`, `penstock.ops.pack`), or
+        `num_workers` is above the number of cores, or `memory_budget` above the memory, that this process
+        may use.
 
     Notes
     -----
@@ -256,6 +258,7 @@ class Loader:
         self._rank, self._world_size = resolve_ranks(rank, world_size)
         warn_of_excess(self._options)
         warn_of_uneven_ranks(self._options, self._world_size)
+        warn_of_uneven_packing(self._options, self._world_size)
         self._user_code = UserCode(
             self._options["collate_fn"],
             self._options["collate_workers"],
@@ -295,7 +298,7 @@ class Loader:
         return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
-        """Batches of one iteration. TypeError where not known ahead (a filter, a stream, text)."""
+        """Batches of one iteration. TypeError where not known ahead (a filter, pack, a stream)."""
         return self._core.num_batches()
 
     def set_epoch(self, epoch: int) -> None:

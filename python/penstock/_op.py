@@ -22,6 +22,7 @@ NativeOp: TypeAlias = (
     | _core.Clip
     | _core.Spin
     | _core.PadList
+    | _core.Pack
     | _core.ListLength
     | _core.Custom
 )

@@ -28,6 +28,7 @@ def to_dict(state: _core.EpochState) -> dict[str, Any]:
             for world_size, rows, taken in state.history
         ],
         "given_rows": state.given_rows,
+        "given_items": state.given_items,
         "data": {
             "files": files,
             "bytes": size_bytes,
@@ -80,7 +81,16 @@ def from_dict(state: object) -> _core.EpochState:
 
 def _fill(native: _core.EpochState, state: Mapping[str, Any]) -> None:
     native.version = state[_VERSION_KEY]
-    for name in ("epoch", "epochs_left", "rank", "given_rows", "batch_size", "seed", "shuffle_window"):
+    for name in (
+        "epoch",
+        "epochs_left",
+        "rank",
+        "given_rows",
+        "given_items",
+        "batch_size",
+        "seed",
+        "shuffle_window",
+    ):
         setattr(native, name, _int(name, state[name]))
     for name in ("columns", "filter", "part"):
         setattr(native, name, state[name])

@@ -8,7 +8,8 @@ col('price') | fill_null(value=0) | scale(mean=10.0, std=2.0)
 
 All of them are immutable, can be compared, hashed and pickled.
 
-`pad_list`, `list_length`, `python` and `native` take whole rows: lists, or the column as it is in the file.
+`pad_list`, `pack`, `list_length`, `python` and `native` take whole rows: lists, or the column as it is in
+the file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from penstock import _core, image
-from penstock._list_ops import list_length, pad_list
+from penstock._list_ops import list_length, pack, pad_list
 from penstock._op import (
     INT64_MIN,
     Chain,
@@ -46,6 +47,7 @@ __all__ = [
     "list_length",
     "lookup",
     "native",
+    "pack",
     "pad_list",
     "python",
     "scale",

@@ -28,6 +28,7 @@ class DictExporter : public BatchExporter {
       if (field.form == Form::kDense && field.has_mask) {
         column.masks.push_back(MakeEntry(MaskName(field), DType::kBool, field.shape));
       }
+      if (field.has_segments) column.offsets.push_back(MakeEntry(OffsetsName(field, 0), DType::kInt32, {}));
       if (field.form == Form::kRagged) AddLevels(field, &column);
       has_arrow_ |= field.form == Form::kArrow;
       columns_.push_back(std::move(column));
@@ -44,6 +45,9 @@ class DictExporter : public BatchExporter {
         const Batch::Column& data = batch.column(index);
         Put(out, batch, column.values, data.values, batch.num_rows());
         if (!column.masks.empty()) Put(out, batch, column.masks[0], data.mask, batch.num_rows());
+        if (!column.offsets.empty()) {
+          Put(out, batch, column.offsets[0], reinterpret_cast<uint8_t*>(data.segments), data.num_segments + 1);
+        }
       } else if (column.form == Form::kArrow) {
         Put(out, column.values.key, array_(ExportArray(Unwrap(batch.ArrayColumn(index)))));
       } else {
@@ -64,7 +68,7 @@ class DictExporter : public BatchExporter {
     Form form;
     Entry values;
     std::vector<Entry> masks;    // kRagged: one per level, values last.
-    std::vector<Entry> offsets;  // One per level.
+    std::vector<Entry> offsets;  // kRagged: one per level; kDense: of segments, where it has them.
     Entry extents;
   };
 

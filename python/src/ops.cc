@@ -79,6 +79,10 @@ void BindRowOps(nb::module_& m) {
             new (self) ops::PadList{length, value, SideFromName(side), SideFromName(truncate)};
           },
           "length"_a, "value"_a, "side"_a, "truncate"_a.none());
+  nb::class_<ops::Pack>(m, "Pack").def(
+      "__init__",
+      [](ops::Pack* self, int64_t length, const ops::FillNull& value) { new (self) ops::Pack{length, value}; },
+      "length"_a, "value"_a);
   nb::class_<ops::ListLength>(m, "ListLength").def(nb::init<>());
   nb::class_<ops::Custom>(m, "Custom", "An op of the user's own.");
   m.def("load_custom_op", &LoadOp, "path"_a, "symbol"_a, "params"_a, "The op that a shared object exports.");

@@ -94,7 +94,8 @@ void BindState(nb::module_& m) {
       .def_rw("rank", &EpochState::rank)
       .def_prop_rw("history", &GetHistory, &SetHistory,
                    "(world_size, rows that each rank has had, or for each rank the rows of its share).")
-      .def_rw("given_rows", &EpochState::given_rows);
+      .def_rw("given_rows", &EpochState::given_rows)
+      .def_rw("given_items", &EpochState::given_items);
 }
 
 }  // namespace penstock::python

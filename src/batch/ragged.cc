@@ -74,6 +74,7 @@ std::string ShapeName(const Field& field) { return field.name + "_shape"; }
 std::vector<std::string> ArrayNames(const Field& field) {
   std::vector<std::string> names{field.name};
   if (field.form == Form::kDense && field.has_mask) names.push_back(MaskName(field));
+  if (field.has_segments) names.push_back(OffsetsName(field, 0));
   if (field.form != Form::kRagged) return names;
   const auto levels = static_cast<int>(field.level_masks.size()) - 1;
   for (int level = 0; level <= levels; ++level) {

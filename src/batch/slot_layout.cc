@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
+
+#include "batch/packed.h"
 
 namespace penstock {
 namespace {
@@ -17,28 +20,42 @@ int64_t ExtraElements(const Strand& strand, int64_t batches) {
   return strand.kind == Strand::Kind::kOffsets ? batches : 0;
 }
 
+// The most that the offsets of a batch's segments take: each item may be one.
+int64_t SegmentBytes(int64_t items) { return (items + 1) * int64_t{sizeof(int32_t)}; }
+
 }  // namespace
 
-SlotLayout::SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_rows, int64_t batches_per_slot,
-                       int64_t most_arena_bytes)
-    : schema_(std::move(schema)), batch_rows_(batch_rows), batches_per_slot_(batches_per_slot) {
+SlotLayout::SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_size, int64_t batches_per_slot,
+                       int64_t most_arena_bytes, Packing packing)
+    : schema_(std::move(schema)),
+      packing_(std::move(packing)),
+      batch_rows_(batch_size * packing_.slot_rows_per_row()),
+      batches_per_slot_(batches_per_slot) {
   int64_t end = 0;
-  for (const Field& field : *schema_) {
+  for (size_t i = 0; i < schema_->size(); ++i) {
+    const Field& field = (*schema_)[i];
     Place place;
-    if (field.varying != nullptr) {
-      end = PlaceVarying(*field.varying, end, &place);
-    } else {
-      place.values = end;
-      end = RoundUp(end + rows() * field.row_bytes(), kColumnAlignment);
-      if (field.has_mask) {
-        place.mask = end;
-        end = RoundUp(end + rows() * field.items(), kColumnAlignment);
-      }
-    }
+    end = field.varying != nullptr ? PlaceVarying(*field.varying, end, &place)
+                                   : PlaceDense(static_cast<int>(i), end, &place);
     places_.push_back(std::move(place));
   }
   bytes_ = std::max(kPageBytes, RoundUp(end, kPageBytes));
   if (!arenas_.empty()) PlaceArenas(most_arena_bytes);
+}
+
+int64_t SlotLayout::PlaceDense(int column, int64_t end, Place* place) {
+  const Field& field = (*schema_)[static_cast<size_t>(column)];
+  place->values = end;
+  end = RoundUp(end + rows() * row_bytes(column), kColumnAlignment);
+  if (field.has_mask) {
+    place->mask = end;
+    end = RoundUp(end + rows() * row_elements(column), kColumnAlignment);
+  }
+  if (field.has_segments) {
+    place->segments = end;
+    end = RoundUp(end + batches_per_slot_ * SegmentBytes(batch_rows_), kColumnAlignment);
+  }
+  return end;
 }
 
 int64_t SlotLayout::PlaceVarying(const VaryingColumn& column, int64_t end, Place* place) {
@@ -119,23 +136,32 @@ Batch SlotLayout::View(uint8_t* base, const ArenaFill* fill, int64_t batch, int6
       }
       column.strands = field.varying->View(target);
     } else {
-      column.values = base + places_[i].values + first_row * field.row_bytes();
-      if (field.has_mask) column.mask = base + places_[i].mask + first_row * field.items();
+      const auto index = static_cast<int>(i);
+      column.values = base + places_[i].values + first_row * row_bytes(index);
+      if (field.has_mask) column.mask = base + places_[i].mask + first_row * row_elements(index);
+      if (field.has_segments) {
+        column.segments = reinterpret_cast<int32_t*>(base + places_[i].segments + batch * SegmentBytes(batch_rows_));
+      }
     }
     columns.push_back(std::move(column));
+  }
+  if (packing_.is_any()) {
+    FinishPacked(*schema_, packing_, num_rows, &columns);
+    num_rows = (num_rows + packing_.length - 1) / packing_.length;
   }
   return Batch(schema_, std::move(columns), num_rows, std::move(hold));
 }
 
-int64_t SlotLayout::BatchBytes(const Schema& schema, int64_t batch_rows) {
+int64_t SlotLayout::BatchBytes(const Schema& schema, int64_t batch_size) {
   int64_t bytes = 0;
   for (const Field& field : schema) {
     if (field.varying == nullptr) {
-      bytes += batch_rows * (field.row_bytes() + (field.has_mask ? field.items() : 0));
+      bytes += batch_size * (field.row_bytes() + (field.has_mask ? field.items() : 0));
+      if (field.has_segments) bytes += SegmentBytes(batch_size * field.shape.front());
       continue;
     }
     for (const Strand& strand : field.varying->strands()) {
-      if (strand.domain == 0) bytes += (batch_rows + ExtraElements(strand, 1)) * strand.width;
+      if (strand.domain == 0) bytes += (batch_size + ExtraElements(strand, 1)) * strand.width;
     }
   }
   return bytes;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "batch/varying_column.h"
+#include "ops/packing.h"
 #include "penstock/batch.h"
 #include "penstock/schema.h"
 #include "source/row_group_reader.h"
@@ -13,8 +14,9 @@ namespace penstock {
 
 class ArenaFill;
 
-/// Where each column lies in a slot. A slot holds a run of consecutive batches, column-major over all its rows, so that
-/// a column is written in one piece and every batch is a view.
+/// Where each column lies in a slot. Its rows are those of the batches, but with a packing: then they are items, so
+/// many of which are a row of a batch. A slot holds a run of consecutive batches, column-major over all its rows, so
+/// that a column is written in one piece and every batch is a view.
 ///
 /// Columns of fixed size have their place in the fixed part. Columns whose rows vary in size have their strands there
 /// as far as they are per row, and arenas behind it for all others: address space of which each slot uses as much as
@@ -23,13 +25,20 @@ class ArenaFill;
 /// Ownership: immutable value. Threads: any.
 class SlotLayout {
  public:
+  /// \param batch_size  in rows of batches. \param schema  of the batches.
   /// \param most_arena_bytes  of one slot: what its arenas can grow to at the most (the budget).
-  SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_rows, int64_t batches_per_slot,
-             int64_t most_arena_bytes);
+  SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_size, int64_t batches_per_slot,
+             int64_t most_arena_bytes, Packing packing = {});
 
   int64_t batch_rows() const { return batch_rows_; }
   int64_t batches_per_slot() const { return batches_per_slot_; }
   int64_t rows() const { return batch_rows_ * batches_per_slot_; }
+  const Packing& packing() const { return packing_; }
+  /// Of one row of the slot, in column `i` of fixed size.
+  int64_t row_bytes(int i) const { return row_elements(i) * ByteWidth((*schema_)[static_cast<size_t>(i)].dtype); }
+  int64_t row_elements(int i) const {
+    return (*schema_)[static_cast<size_t>(i)].items() / packing_.slot_rows_per_row();
+  }
   /// Of the fixed part. Whole pages, > 0.
   int64_t bytes() const { return bytes_; }
   /// Address space of all arenas.
@@ -53,16 +62,18 @@ class SlotLayout {
   }
   /// The strands of column `i` in the slot at `base`. Of varying size.
   std::vector<uint8_t*> Strands(uint8_t* base, int i) const;
-  /// Batch number `batch` of the slot at `base`, of `num_rows` rows. `fill` is null where there are no arenas.
+  /// Batch number `batch` of the slot at `base`, of `num_rows` of the slot's rows. `fill` is null where there are no
+  /// arenas.
   Batch View(uint8_t* base, const ArenaFill* fill, int64_t batch, int64_t num_rows, std::shared_ptr<void> hold) const;
 
   /// Bytes that one batch of this schema takes in the fixed part, masks included, before rounding.
-  static int64_t BatchBytes(const Schema& schema, int64_t batch_rows);
+  static int64_t BatchBytes(const Schema& schema, int64_t batch_size);
 
  private:
   struct Place {
     int64_t values = 0;
     int64_t mask = -1;
+    int64_t segments = -1;
     int first_domain = 0;
     std::vector<int64_t> strands;
   };
@@ -71,10 +82,12 @@ class SlotLayout {
     int64_t width;
     int64_t extra;  ///< Elements beside those of the domain.
   };
+  int64_t PlaceDense(int column, int64_t end, Place* place);
   int64_t PlaceVarying(const VaryingColumn& column, int64_t end, Place* place);
   void PlaceArenas(int64_t most_arena_bytes);
 
   std::shared_ptr<const Schema> schema_;
+  Packing packing_;
   int64_t batch_rows_;
   int64_t batches_per_slot_;
   int64_t bytes_ = 0;

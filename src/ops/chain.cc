@@ -20,7 +20,7 @@ using arrow::internal::checked_cast;
 // A dictionary column whose values no op looks at stays codes.
 bool LooksAtValues(const Op& op) {
   return !std::holds_alternative<ops::FillNull>(op) && !std::holds_alternative<ops::Spin>(op) &&
-         !std::holds_alternative<ops::PadList>(op);
+         !std::holds_alternative<ops::PadList>(op) && !std::holds_alternative<ops::Pack>(op);
 }
 
 class ChainBuilder {
@@ -57,13 +57,14 @@ class ChainBuilder {
   }
   arrow::Status Add(const ops::PadList& op) {
     if (chain_.pad_list) return arrow::Status::Invalid("pad_list is given twice");
-    if (chain_.is_coded) ARROW_RETURN_NOT_OK(Encode());
-    if (chain_.dtype == DType::kBytes) {
-      return arrow::Status::TypeError("pad_list: the items are ", ValuesOf(chain_.dtype),
-                                      " there; put ps.ops.hash_bucket or ps.ops.lookup in front of it");
-    }
-    ARROW_RETURN_NOT_OK(In("pad_list", EncodeFill(op.value, chain_.dtype, chain_.pad.bytes.data())));
+    ARROW_RETURN_NOT_OK(AddPadding("pad_list", op.value));
     chain_.pad_list = op;
+    return arrow::Status::OK();
+  }
+  arrow::Status Add(const ops::Pack& op) {
+    if (chain_.is_packed) return arrow::Status::Invalid("pack is given twice");
+    ARROW_RETURN_NOT_OK(AddPadding("pack", op.value));
+    chain_.is_packed = true;
     return arrow::Status::OK();
   }
   // These come first or not at all: MakeIntake's.
@@ -99,10 +100,20 @@ class ChainBuilder {
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<const Kernel> kernel, std::move(result));
     if (chain_.fill) ARROW_RETURN_NOT_OK(In("fill_null", Apply(*kernel, &*chain_.fill)));
     if (chain_.pad_list) ARROW_RETURN_NOT_OK(In("pad_list", Apply(*kernel, &chain_.pad)));
+    if (chain_.is_packed) ARROW_RETURN_NOT_OK(In("pack", Apply(*kernel, &chain_.pad)));
     chain_.dtype = kernel->output();
     chain_.vocabulary = nullptr;
     chain_.kernels.push_back(std::move(kernel));
     return arrow::Status::OK();
+  }
+
+  arrow::Status AddPadding(const char* op, const ops::FillNull& value) {
+    if (chain_.is_coded) ARROW_RETURN_NOT_OK(Encode());
+    if (chain_.dtype == DType::kBytes) {
+      return arrow::Status::TypeError(op, ": the items are ", ValuesOf(chain_.dtype),
+                                      " there; put ps.ops.hash_bucket or ps.ops.lookup in front of it");
+    }
+    return In(op, EncodeFill(value, chain_.dtype, chain_.pad.bytes.data()));
   }
 
   arrow::Status EncodeElement(const ops::FillNull& op, Element* out) {

@@ -32,7 +32,8 @@ struct Chain {
   DType dtype = DType::kInt64;                         ///< What comes out.
   std::optional<Element> fill;                         ///< Set: missing elements become this.
   std::optional<ops::PadList> pad_list;
-  Element pad;  ///< What an item that is put in for padding becomes.
+  bool is_packed = false;
+  Element pad;  ///< What an item that is put in for padding (pad_list, pack) becomes.
   std::vector<Spinner> spinners;
   std::vector<int64_t> shape;                   ///< Of what comes out for a row.
   std::shared_ptr<arrow::DataType> arrow_type;  ///< Of what comes out, as a whole column.

@@ -24,6 +24,8 @@ class CompiledConverter : public Converter {
   bool is_pure() const override { return chain_.spinners.empty(); }
   bool is_dear() const override { return !chain_.spinners.empty(); }
 
+  const uint8_t* padding() const override { return chain_.is_packed ? chain_.pad.bytes.data() : nullptr; }
+
   arrow::Status Convert(const ValueSpan& input, int64_t first_row, SlotTarget target) const override;
   arrow::Status ConvertArray(const arrow::Array& array, int64_t offset, int64_t length, const RowKey& key,
                              SlotTarget target) const override;

@@ -97,6 +97,9 @@ class Converter {
   virtual arrow::Status Gather(const uint8_t* table, const int32_t* indices, const uint8_t* valid, int64_t length,
                                int64_t first_row, SlotTarget target) const = 0;
 
+  /// Of a chain with ops::Pack: what an item that fills up the last row becomes, one element; else null.
+  virtual const uint8_t* padding() const { return nullptr; }
+
   /// Fills `length` missing or present copies of a single value (hive partition columns).
   virtual arrow::Status ConvertConstant(const arrow::Scalar& value, int64_t length, SlotTarget target) const = 0;
 

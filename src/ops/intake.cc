@@ -40,6 +40,19 @@ arrow::Result<Intake> OfListItems(const arrow::Field& input, const ops::PadList&
   return intake;
 }
 
+// The items themselves: whoever reads the column puts them in the place of its rows.
+arrow::Result<Intake> OfPackedItems(const arrow::Field& input, const ops::Pack& op) {
+  const auto type = StorageType(input.type());
+  ARROW_RETURN_NOT_OK(CheckIsList("pack", *type));
+  if (op.length < 1 || op.length > kMostExtent) {
+    return arrow::Status::Invalid("pack: a length of ", op.length, " is not in [1, ", kMostExtent, "]");
+  }
+  const auto& items = *checked_cast<const arrow::BaseListType&>(*type).value_field();
+  Intake intake;
+  intake.element = arrow::field(input.name(), items.type(), items.nullable());
+  return intake;
+}
+
 arrow::Result<Intake> OfListLengths(const arrow::Field& input) {
   ARROW_RETURN_NOT_OK(CheckIsList("list_length", *StorageType(input.type())));
   Intake intake;
@@ -69,8 +82,19 @@ arrow::Result<Intake> OfCustom(const arrow::Field& input, const ops::Custom& op)
   return intake;
 }
 
-// Ops on whole rows of the source cannot come behind others.
+// Ops on whole rows of the source cannot come behind others, and one alone says what becomes of lists.
 arrow::Status CheckPlaces(const std::vector<Op>& ops) {
+  const auto has_pack = std::ranges::any_of(ops, [](const Op& op) { return std::holds_alternative<ops::Pack>(op); });
+  for (const Op& op : ops) {
+    if (!has_pack || std::holds_alternative<ops::Pack>(op)) continue;
+    const char* other = std::holds_alternative<ops::PadList>(op)      ? "pad_list"
+                        : std::holds_alternative<ops::ListLength>(op) ? "list_length"
+                        : std::holds_alternative<ops::Custom>(op)     ? "an op of your own"
+                                                                      : nullptr;
+    if (other == nullptr) continue;
+    return arrow::Status::Invalid("pack takes the lists as they are in the file: ", other,
+                                  " cannot be in one chain with it");
+  }
   for (size_t i = 1; i < ops.size(); ++i) {
     const auto* custom = std::get_if<ops::Custom>(&ops[i]);
     if (custom == nullptr && !std::holds_alternative<ops::ListLength>(ops[i])) continue;
@@ -92,6 +116,8 @@ arrow::Result<Intake> MakeIntake(const arrow::Field& input, const std::vector<Op
   const auto pad_list =
       std::ranges::find_if(ops, [](const Op& op) { return std::holds_alternative<ops::PadList>(op); });
   if (pad_list != ops.end()) return OfListItems(input, std::get<ops::PadList>(*pad_list));
+  const auto pack = std::ranges::find_if(ops, [](const Op& op) { return std::holds_alternative<ops::Pack>(op); });
+  if (pack != ops.end()) return OfPackedItems(input, std::get<ops::Pack>(*pack));
   Intake intake;
   intake.element = arrow::field(input.name(), input.type(), input.nullable());
   return intake;

@@ -30,11 +30,13 @@ std::optional<Batch> Scheduler::NextInHand() {
   const int64_t batch = hand_.next_batch;
   auto next = hand_.Next(*plan_.layout, plan_.held_batches);
   if (!next) return next;
-  const int64_t first_row = hand_.first_row + batch * plan_.layout->batch_rows();
+  const int64_t first_row =
+      (hand_.first_row + batch * plan_.layout->batch_rows()) / plan_.layout->packing().slot_rows_per_row();
   origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows()};
-  if (!hand_.source_rows.empty()) {
-    const int64_t* end = &hand_.source_rows[static_cast<size_t>(batch)];
-    origin_.source_rows = {*end, *(end + 1)};
+  if (!hand_.source_places.empty()) {
+    const SourcePlace* end = &hand_.source_places[static_cast<size_t>(batch)];
+    origin_.source_rows = {end[0].row, end[1].row};
+    origin_.source_items = end[1].items;
   }
   return next;
 }
@@ -72,7 +74,7 @@ void Scheduler::HandOverLocked(int64_t index) {
   hand_.num_batches = drops_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
   hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
   hand_.first_row = index * plan_.layout->rows();
-  if (!plan_.is_counted()) TakeSourceRowsLocked(index);
+  if (!plan_.is_counted()) TakeSourcePlacesLocked(index);
   open_.erase(found);
   ++user_slots_;
   ++delivered_slots_;
@@ -85,17 +87,17 @@ void Scheduler::HandOverLocked(int64_t index) {
   next_slot_ = index + 1;
 }
 
-void Scheduler::TakeSourceRowsLocked(int64_t index) {
-  const auto found = source_rows_.find(index);
-  if (found != source_rows_.end()) {
-    hand_.source_rows = std::move(found->second);
-    source_rows_.erase(found);
+void Scheduler::TakeSourcePlacesLocked(int64_t index) {
+  const auto found = source_places_.find(index);
+  if (found != source_places_.end()) {
+    hand_.source_places = std::move(found->second);
+    source_places_.erase(found);
   } else {
-    hand_.source_rows = {last_batch_source_row_};
+    hand_.source_places = {last_batch_end_};
   }
   // The short batch at the very end.
-  if (static_cast<int64_t>(hand_.source_rows.size()) <= hand_.num_batches)
-    hand_.source_rows.push_back(last_source_row_);
+  if (static_cast<int64_t>(hand_.source_places.size()) <= hand_.num_batches)
+    hand_.source_places.push_back(last_placed_end_);
 }
 
 arrow::Status Scheduler::KeptBatchesLocked() const {

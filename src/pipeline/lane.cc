@@ -30,6 +30,7 @@ Block::Block(std::shared_ptr<ReservedPool> from, PieceReader::Piece decoded)
     : pool(std::move(from)), piece(std::move(decoded)) {
   int64_t held = arrow::util::TotalBufferSize(*piece.rows);
   if (piece.row_numbers != nullptr) held += arrow::util::TotalBufferSize(*piece.row_numbers);
+  if (piece.documents != nullptr) held += arrow::util::TotalBufferSize(*piece.documents);
   bytes = std::min(held, pool->bytes_allocated());
   pool->MoveToBlocks(bytes);
 }
@@ -46,7 +47,7 @@ bool Chunk::is_done() const {
 }
 
 int NumStreams(const Projection& projection) {
-  if (projection.selects_rows()) return 1;
+  if (projection.discovers_rows()) return 1;
   return static_cast<int>(std::clamp<size_t>(projection.outputs.size(), 1, kMaxStreams));
 }
 
@@ -60,7 +61,7 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
   }
   // By position: a column is in the same stream in every row group, whatever the others' way there.
   for (int output : outputs) streams[static_cast<size_t>(output) % streams.size()].outputs.push_back(output);
-  for (PieceStream& stream : streams) stream.is_done = stream.outputs.empty() && !projection.selects_rows();
+  for (PieceStream& stream : streams) stream.is_done = stream.outputs.empty() && !projection.discovers_rows();
   return streams;
 }
 

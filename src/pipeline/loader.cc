@@ -59,6 +59,11 @@ void BecomeBatchWork() {
   pthread_setname_np(pthread_self(), "penstock");
 }
 
+int64_t SaturatingMultiply(int64_t a, int64_t b) {
+  int64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? kUnlimited : product;
+}
+
 // Inputs whose metadata (footers) the budget always has room for: of the one being read, of the one that the plan is
 // ahead, and of one that len() looks at.
 constexpr int64_t kInputsOpen = 3;
@@ -176,7 +181,7 @@ arrow::Status LoaderImpl::Init() {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
     ARROW_ASSIGN_OR_RAISE(projection_, MakeProjection(options_, *source_, vocabulary_pool));
   }
-  int64_t known_rows = !projection_.selects_rows() ? source_->known_rows() : -1;
+  int64_t known_rows = !projection_.discovers_rows() ? source_->known_rows() : -1;
   if (options_.limit) known_rows = known_rows < 0 ? *options_.limit : std::min(known_rows, *options_.limit);
   if (projection_.outputs.empty()) return arrow::Status::Invalid("no columns: `columns` and `transforms` name none");
   auto schema = std::make_shared<Schema>();
@@ -224,7 +229,8 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first) - shuffle_bytes_;
   // Beside it, slots are as large as the rest allows.
   const int64_t overhead_bytes =
-      SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes).ArenaOverheadBytes();
+      SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes, projection_.packing)
+          .ArenaOverheadBytes();
   // A slot larger than a window would have to wait for several.
   if (options_.shuffle && (known_rows < 0 || known_rows > shuffle_.window_rows / 2)) {
     known_rows = std::max<int64_t>(1, shuffle_.window_rows / 2);
@@ -232,7 +238,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
                            rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
-                                         options_.memory_budget_bytes);
+                                         options_.memory_budget_bytes, projection_.packing);
   sizing_.slot_bytes = SlotBytes(*layout_, first);
   const int64_t slot_bytes = (2 + sizing_.collate_slots) * sizing_.slot_bytes;
   // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
@@ -275,7 +281,8 @@ int64_t LoaderImpl::SlotBytes(const SlotLayout& layout, const Survey& survey) {
 }
 
 int64_t LoaderImpl::OneBatchSlotBytes(const Survey& survey) const {
-  return SlotBytes(SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes), survey);
+  return SlotBytes(SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes, projection_.packing),
+                   survey);
 }
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
@@ -308,6 +315,10 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.in_order = options_.in_order;
   plan.drop_last = options_.drop_last;
   plan.limit = start.limit;
+  if (plan.limit && projection_.packing.is_any()) {
+    plan.limit = SaturatingMultiply(*plan.limit, projection_.packing.length);
+  }
+  plan.skip_items = start.skip_items;
   plan.seed = options_.seed;
   plan.most_decode_bytes = most_decode_bytes_;
   plan.ledger = ledger_;
@@ -434,6 +445,10 @@ arrow::Result<int64_t> LoaderImpl::NumRows() {
   if (projection_.filter != nullptr && !order_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: a filter decides on the way");
   }
+  if (projection_.packing.is_any()) {
+    return arrow::Status::TypeError(
+        "the number of rows is not known ahead: how many ps.ops.pack makes follows from the lengths of the lists");
+  }
   if (!source_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: it shows when the source has been read");
   }
@@ -456,7 +471,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.files = source_->num_files();
   explanation.row_groups = survey->chunks;
   explanation.plan = is_counted ? "counted" : "discovered";
-  if (projection_.filter == nullptr && source_->is_counted()) {
+  if (projection_.filter == nullptr && !projection_.packing.is_any() && source_->is_counted()) {
     ARROW_ASSIGN_OR_RAISE(explanation.rows, NumRows());
     ARROW_ASSIGN_OR_RAISE(explanation.batches, NumBatches());
   }

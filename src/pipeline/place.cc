@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "pipeline/explode.h"
 #include "pipeline/scheduler.h"
 
 namespace penstock {
@@ -27,6 +28,15 @@ std::vector<BatchRows> CutIntoBatches(int64_t slot_row, int64_t rows, int64_t ba
     row += n;
   }
   return cuts;
+}
+
+// Behind a row of a piece that `run_row` rows of the run come before.
+SourcePlace PlaceBehind(const PieceReader::Piece& piece, int64_t run_row, int64_t row) {
+  if (piece.documents == nullptr) {
+    return {run_row + static_cast<const arrow::Int64Array&>(*piece.row_numbers).Value(row) + 1, 0};
+  }
+  const ItemPlace place = PlaceOf(piece, row);
+  return place.is_last ? SourcePlace{run_row + place.row + 1, 0} : SourcePlace{run_row + place.row, place.items};
 }
 
 }  // namespace
@@ -92,7 +102,7 @@ bool Scheduler::PlaceBlockLocked(Chunk* chunk, PieceStream* stream, Doomed* doom
       return false;
     }
   } else if (rest.next_row < rest.end_row) {
-    NoteSourceRowsLocked(*chunk, *rest.block, rest.next_row, rest.end_row - rest.next_row);
+    NoteSourcePlacesLocked(*chunk, *rest.block, rest.next_row, rest.end_row - rest.next_row);
     AddBlockLaneLocked(chunk, stream, rest.block, rest.next_row, placing.next_row, rest.end_row - rest.next_row)
         ->is_end_of_block = true;
     placing.next_row += rest.end_row - rest.next_row;
@@ -104,19 +114,18 @@ bool Scheduler::PlaceBlockLocked(Chunk* chunk, PieceStream* stream, Doomed* doom
 }
 
 // Discovered plans: where in the run the batches end whose last rows are placed now, from the frontier on.
-void Scheduler::NoteSourceRowsLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows) {
-  if (block.piece.row_numbers == nullptr) return;
-  const auto& numbers = static_cast<const arrow::Int64Array&>(*block.piece.row_numbers);
+void Scheduler::NoteSourcePlacesLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows) {
   const int64_t batch_rows = plan_.layout->batch_rows();
   const int64_t run_row = chunk.spec.run_row - chunk.spec.first_row;
+  const auto place_behind = [&](int64_t row) { return PlaceBehind(block.piece, run_row, row); };
   for (int64_t row = RoundUp(frontier_row_ + 1, batch_rows); row <= frontier_row_ + rows; row += batch_rows) {
     const int64_t slot = SlotOf(row - 1);
-    std::vector<int64_t>& ends = source_rows_[slot];
-    if (ends.empty()) ends.push_back(slot == 0 ? 0 : last_batch_source_row_);
-    last_batch_source_row_ = run_row + numbers.Value(block_row + row - 1 - frontier_row_) + 1;
-    ends.push_back(last_batch_source_row_);
+    std::vector<SourcePlace>& ends = source_places_[slot];
+    if (ends.empty()) ends.push_back(last_batch_end_);
+    last_batch_end_ = place_behind(block_row + row - 1 - frontier_row_);
+    ends.push_back(last_batch_end_);
   }
-  last_source_row_ = run_row + numbers.Value(block_row + rows - 1) + 1;
+  last_placed_end_ = place_behind(block_row + rows - 1);
 }
 
 // Rows of varying size: cut at the ends of slots, into slots that are open. The arenas grow in the order of rows, so
@@ -134,7 +143,7 @@ bool Scheduler::PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStre
       placing.is_starved = true;
       return false;
     }
-    if (!plan_.is_counted()) NoteSourceRowsLocked(*chunk, *rest->block, rest->next_row, rows);
+    if (!plan_.is_counted()) NoteSourcePlacesLocked(*chunk, *rest->block, rest->next_row, rows);
     Lane* lane = AddBlockLaneLocked(chunk, stream, rest->block, rest->next_row, placing.next_row, rows);
     lane->arena_first = std::move(before);
     rest->next_row += rows;

@@ -34,7 +34,8 @@ struct EpochPlan {
   int num_workers = 0;
   bool in_order = true;
   bool drop_last = false;
-  std::optional<int64_t> limit;
+  std::optional<int64_t> limit;            ///< Of the slots' rows.
+  int64_t skip_items = 0;                  ///< ops::Pack: of the first row, that were given before.
   uint64_t seed = 0;                       ///< Of what ops draw.
   int64_t most_decode_bytes = 0;           ///< What decoding one chunk may count on.
   Account slot_account = Account::kSlots;  ///< Of slots that are filled...
@@ -47,7 +48,7 @@ struct EpochPlan {
   std::shared_ptr<std::atomic<int64_t>> held_batches;
 
   /// A chunk's rows have their place when it is admitted.
-  bool is_counted() const { return !projection->selects_rows(); }
+  bool is_counted() const { return !projection->discovers_rows(); }
 };
 
 /// One epoch: slots, the lanes that fill them, and who does what next.
@@ -163,6 +164,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   Outcome ExecutePiece(const Task& task);
   arrow::Status ExecuteMorsel(const Task& task);
   arrow::Status ConvertBlock(const Task& task);
+  arrow::Status ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key);
   arrow::Status CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
   arrow::Status Prepare(const Chunk& chunk, const PieceStream& stream, PieceReader::Piece* piece) const;
   arrow::Status ConvertConstants(const Task& task);
@@ -191,7 +193,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   bool PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStream::Unplaced* rest) PENSTOCK_REQUIRES(mu_);
   bool FillArenasLocked(Slot* slot, const PieceStream& stream, const PieceStream::Unplaced& rest, int64_t begin_row,
                         int64_t rows) PENSTOCK_REQUIRES(mu_);
-  void NoteSourceRowsLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows)
+  void NoteSourcePlacesLocked(const Chunk& chunk, const Block& block, int64_t block_row, int64_t rows)
       PENSTOCK_REQUIRES(mu_);
   void EndOfPlacingLocked() PENSTOCK_REQUIRES(mu_);
   bool IsStarvedForArenasLocked() const PENSTOCK_REQUIRES(mu_);
@@ -221,7 +223,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
   void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
-  void TakeSourceRowsLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
+  void TakeSourcePlacesLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
   arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
   /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
@@ -275,10 +277,10 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   bool is_stuck_ PENSTOCK_GUARDED_BY(mu_) = false;         // Only the caller could make room for arenas.
   int64_t next_lane_number_ PENSTOCK_GUARDED_BY(mu_) = 0;
 
-  // Discovered plans: by slot, the row of the run at which it begins and those at which its batches end.
-  std::map<int64_t, std::vector<int64_t>> source_rows_ PENSTOCK_GUARDED_BY(mu_);
-  int64_t last_batch_source_row_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Where the last whole batch ends...
-  int64_t last_source_row_ PENSTOCK_GUARDED_BY(mu_) = 0;        // ... and the last row that has its place.
+  // Discovered plans: by slot, the place in the run at which it begins and those at which its batches end.
+  std::map<int64_t, std::vector<SourcePlace>> source_places_ PENSTOCK_GUARDED_BY(mu_);
+  SourcePlace last_batch_end_ PENSTOCK_GUARDED_BY(mu_);   // Where the last whole batch ends...
+  SourcePlace last_placed_end_ PENSTOCK_GUARDED_BY(mu_);  // ... and the last row that has its place.
 
   // Slots.
   std::map<int64_t, Slot> open_ PENSTOCK_GUARDED_BY(mu_);

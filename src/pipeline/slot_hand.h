@@ -9,6 +9,7 @@
 #include "batch/slot_layout.h"
 #include "memory/slot_memory.h"
 #include "penstock/batch.h"
+#include "plan/epoch_run.h"
 
 namespace penstock {
 
@@ -49,8 +50,9 @@ struct SlotHand {
   int64_t next_batch = 0;
   int64_t num_batches = 0;
   int64_t num_rows = 0;
-  int64_t first_row = 0;             ///< Of the iteration.
-  std::vector<int64_t> source_rows;  ///< Discovered plans: of the run, where the first batch begins and each ends.
+  int64_t first_row = 0;  ///< Of the iteration.
+  std::vector<SourcePlace>
+      source_places;  ///< Discovered plans: in the run, where the first batch begins and each ends.
 
   /// The next batch, whose rows `batch_rows` counts in the iteration; nullopt where none is left.
   std::optional<Batch> Next(const SlotLayout& layout, const std::shared_ptr<std::atomic<int64_t>>& held_batches);

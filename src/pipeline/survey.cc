@@ -69,7 +69,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
   const Projection& projection = *context.projection;
   survey.ways = WaysUnread(projection);
   if (!source.is_counted()) return survey;
-  const bool is_counted = !projection.selects_rows();
+  const bool is_counted = !projection.discovers_rows();
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);

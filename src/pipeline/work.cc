@@ -7,21 +7,22 @@
 #include <numeric>
 
 #include "memory/scratch_pool.h"
+#include "pipeline/explode.h"
 #include "pipeline/scheduler.h"
 
 namespace penstock {
 namespace {
 
 SlotTarget TargetOf(const SlotLayout& layout, uint8_t* base, int output, int64_t slot_row) {
-  const Field& field = (*layout.schema())[static_cast<size_t>(output)];
   const SlotColumn column = layout.Column(base, output);
-  return {column.values + slot_row * field.row_bytes(),
-          column.mask == nullptr ? nullptr : column.mask + slot_row * field.items()};
+  return {column.values + slot_row * layout.row_bytes(output),
+          column.mask == nullptr ? nullptr : column.mask + slot_row * layout.row_elements(output)};
 }
 
 // Which rows those of a piece are, from `offset` on.
 RowKey RowKeyOf(const ChunkSpec& chunk, const PieceReader::Piece& piece, int64_t offset) {
-  const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
+  const auto* numbers =
+      piece.documents != nullptr ? nullptr : static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
   RowKey key(piece.first_row + offset, numbers == nullptr ? nullptr : numbers->raw_values() + offset);
   key.file = chunk.input->file();
   key.file_row = chunk.file_row;
@@ -38,9 +39,14 @@ arrow::Status MissingValue(const PieceReader::Piece& piece, int64_t block_row) {
                                 "ps.ops.fill_null");
 }
 
-// Leaves out the survivors that come from rows of the chunk that are not wanted.
+// Leaves out the rows, or the survivors that come from rows, of the chunk that are not wanted.
 void CutAt(int64_t end_row, PieceReader::Piece* piece) {
   if (piece->first_row + piece->rows_read <= end_row) return;
+  if (piece->row_numbers == nullptr) {
+    piece->rows_read = end_row - piece->first_row;
+    piece->rows = piece->rows->Slice(0, piece->rows_read);
+    return;
+  }
   const auto& numbers = static_cast<const arrow::Int64Array&>(*piece->row_numbers);
   const int64_t* first = numbers.raw_values();
   const int64_t kept = std::lower_bound(first, first + numbers.length(), end_row) - first;
@@ -122,10 +128,19 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
   outcome.piece_first_row = piece->first_row;
   outcome.piece_rows_read = piece->rows_read;
-  if (piece->row_numbers != nullptr) CutAt(chunk.spec.end_row, &*piece);
+  if (!plan_.is_counted()) CutAt(chunk.spec.end_row, &*piece);
   outcome.status = Prepare(chunk, stream, &*piece);
   if (!outcome.status.ok()) return outcome;
   plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
+  if (plan_.projection->packing.is_any()) {
+    const bool is_first = chunk.sequence == 0 && piece->first_row == chunk.spec.first_row;
+    outcome.status =
+        Explode(*plan_.projection, stream.outputs, is_first ? plan_.skip_items : 0, chunk.pool.get(), &*piece);
+    if (!outcome.status.ok()) {
+      outcome.status = outcome.status.WithMessage(chunk.spec.Where(), ", ", outcome.status.message());
+      return outcome;
+    }
+  }
   outcome.block = std::make_shared<Block>(chunk.pool, std::move(*piece));
   return outcome;
 }
@@ -152,7 +167,6 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
   const Lane& lane = *task.lane;
   const PieceReader::Piece& piece = lane.block->piece;
   const int64_t offset = lane.block_row + task.begin_row - lane.begin_row;
-  const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   ScratchPool scratch(plan_.ledger);
   RowKey key = RowKeyOf(task.chunk->spec, piece, offset);
   key.seed = plan_.seed;
@@ -165,11 +179,28 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
       if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
       continue;
     }
-    const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[i], slot_row);
-    const arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, key, target);
-    if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
+    ARROW_RETURN_NOT_OK(ConvertColumn(task, i, offset, key));
   }
   return arrow::Status::OK();
+}
+
+arrow::Status Scheduler::ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key) {
+  const Lane& lane = *task.lane;
+  const PieceReader::Piece& piece = lane.block->piece;
+  const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[column])];
+  const arrow::Array& array = *piece.rows->column(static_cast<int>(column));
+  const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
+  const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[column], slot_row);
+  arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, key, target);
+  if (!status.ok() && piece.documents != nullptr) {
+    // Once more, for a message with the numbers of rows in place of those of items.
+    std::vector<int64_t> rows(static_cast<size_t>(task.rows));
+    for (int64_t i = 0; i < task.rows; ++i) rows[static_cast<size_t>(i)] = PlaceOf(piece, offset + i).row;
+    RowKey by_rows = key;
+    by_rows.row_numbers = rows.data();
+    status = output.converter->ConvertArray(array, offset, task.rows, by_rows, target);
+  }
+  return InColumn(status, *task.chunk, output.path().ToString());
 }
 
 // Rows of one slot, batch by batch, to their place in its arenas.
@@ -218,9 +249,14 @@ void Scheduler::WriteIdentity(const Task& task, const OutputColumn& output, Slot
     std::fill(codes, codes + task.rows, static_cast<int32_t>(spec.input->file()));
     return;
   }
-  auto* ids = reinterpret_cast<int64_t*>(target.values);
   const Lane& lane = *task.lane;
   const int64_t lane_row = task.begin_row - lane.begin_row;
+  if (output.identity == OutputColumn::Identity::kPosition) {
+    WritePositions(lane.block->piece, lane.block_row + lane_row, task.rows, task.begin_row % plan_.layout->rows(),
+                   plan_.layout->packing().length, reinterpret_cast<int32_t*>(target.values));
+    return;
+  }
+  auto* ids = reinterpret_cast<int64_t*>(target.values);
   if (lane.kind == Lane::Kind::kConstant) {
     std::iota(ids, ids + task.rows, spec.file_row + lane_row);
     return;

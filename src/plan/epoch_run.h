@@ -17,6 +17,13 @@ inline constexpr int64_t kMostEpoch = (int64_t{1} << 32) - 1;
 struct BatchOrigin {
   RowRange rows;
   RowRange source_rows;
+  int64_t source_items = 0;  ///< Of the row behind source_rows: items that were given (ops::Pack).
+};
+
+/// A place among the rows that are read: in front of a row, or behind some of its items.
+struct SourcePlace {
+  int64_t row = 0;
+  int64_t items = 0;
 };
 
 /// What one iteration reads: the rest of one epoch, and whole epochs after it. Plain arithmetic; the rows of a run are

@@ -28,6 +28,7 @@ std::string ColumnsDigest(const Projection& projection) {
   }
   std::string all;
   for (const std::string& column : columns) all += column + '\n';
+  if (projection.packing.is_any()) all += "packed to " + std::to_string(projection.packing.length) + '\n';
   return text::Hex(Hash64(all));
 }
 
@@ -56,6 +57,11 @@ arrow::Status Order::CheckRanks() const {
                                   options_->rank);
   }
   if (options_->epochs < 1) return arrow::Status::Invalid("epochs must be at least 1, not ", options_->epochs);
+  if (projection_->packing.is_any() && options_->balance == Balance::kRows) {
+    return arrow::Status::Invalid(
+        "balance=\"rows\" counts rows, and ps.ops.pack makes rows of items: with it ranks divide the rows before "
+        "the filter; leave `balance` out");
+  }
   if (!is_divided()) return arrow::Status::OK();
   if (!source_->is_counted()) {
     const char* what = options_->shuffle          ? "shuffle needs"
@@ -64,6 +70,9 @@ arrow::Status Order::CheckRanks() const {
     return arrow::Status::Invalid(
         what, " a source whose rows are known without reading it (files, a table); ",
         source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
+  }
+  if (projection_->packing.is_any() && options_->limit) {
+    return arrow::Status::Invalid("`limit` and ps.ops.pack go together with one rank and one epoch alone");
   }
   if (projection_->filter != nullptr && !IsBalanced() && options_->limit) {
     return arrow::Status::Invalid("`limit` and a filter need balance=\"rows\" where there are ranks or several epochs");
@@ -144,14 +153,16 @@ PlanCursor Order::CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run)
 
 arrow::Result<Order::Start> Order::StartRun() {
   std::optional<EpochRun> run;
-  int64_t first_epoch = 0, given_rows = 0;
+  int64_t first_epoch = 0, given_rows = 0, given_items = 0;
   {
     MutexLock lock(mu_);
     run = std::exchange(pending_, std::nullopt);
     first_epoch = next_epoch_;
     if (run) given_rows = given_rows_;
+    if (run) given_items = given_items_;
   }
   Start start;
+  start.skip_items = given_items;
   if (!is_counted() && options_->limit) start.limit = *options_->limit - given_rows;
   if (run || is_divided()) {
     ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
@@ -190,6 +201,7 @@ arrow::Result<Order::Start> Order::StartRun() {
   on_the_way_.clear();
   is_all_taken_ = false;
   given_rows_ = given_rows;
+  given_items_ = given_items;
   return start;
 }
 
@@ -207,6 +219,7 @@ void Order::Gave() {
   if (!run_ || on_the_way_.empty()) return;
   const BatchOrigin& origin = on_the_way_.front();
   given_rows_ += origin.rows.rows();
+  if (!pending_) given_items_ = origin.source_items;
   const RowRange rows = is_counted() ? origin.rows : origin.source_rows;
   if (had_.size() == 1 && had_.front().end == rows.begin) {
     had_.front().end = rows.end;
@@ -223,6 +236,9 @@ void Order::GaveEnd() {
 }
 
 arrow::Status Order::CheckCanResume() const {
+  if (projection_->packing.is_any() && !options_->in_order) {
+    return arrow::Status::Invalid("with ps.ops.pack and in_order=False there is no state: pass in_order=True");
+  }
   if (source_->is_counted()) return arrow::Status::OK();
   return arrow::Status::Invalid(source_->is_one_shot()
                                     ? "a stream that can be read once has no state: it cannot be gone on with"
@@ -247,12 +263,19 @@ arrow::Result<EpochState> Order::State() const {
   }
   run->Locate(pending_ ? RowRanges{} : had_, is_counted() && options_->in_order, &state);
   if (options_->limit && !is_counted()) state.given_rows = given_rows_;
+  state.given_items = given_items_;
   return state;
 }
 
 arrow::Status Order::Resume(std::vector<EpochState> states) {
   ARROW_RETURN_NOT_OK(CheckCanResume());
   EpochState state;
+  if (projection_->packing.is_any() && (states.size() != 1 || states[0].history.empty() ||
+                                        states[0].history.back().world_size != options_->world_size)) {
+    return arrow::Status::Invalid(
+        "with ps.ops.pack a rank goes on with its own state, and with as many ranks as there were: rows begin within "
+        "documents, which are not divided anew");
+  }
   if (states.size() == 1) {
     state = std::move(states.front());
   } else {
@@ -276,6 +299,7 @@ arrow::Status Order::Resume(std::vector<EpochState> states) {
   next_epoch_ = run.epoch(run.num_epochs());
   pending_ = std::move(run);
   given_rows_ = state.given_rows;
+  given_items_ = state.given_items;
   return arrow::Status::OK();
 }
 

@@ -38,6 +38,7 @@ class Order {
   struct Start {
     PlanCursor cursor;
     std::optional<int64_t> limit;  ///< Of rows given, where the cursor does not see to it.
+    int64_t skip_items = 0;        ///< Of the first row's items, that were given before (ops::Pack).
     bool is_shuffled = false;      ///< What the cursor reads is to be mixed...
     WindowCursor windows;          ///< ... within these windows.
     int64_t rows = 0;              ///< Given; where it is shuffled.
@@ -63,7 +64,7 @@ class Order {
            (IsBalanced() && projection_->filter != nullptr);
   }
   /// Whether the rows of an iteration are known ahead.
-  bool is_counted() const { return (!projection_->selects_rows() || IsBalanced()) && source_->is_counted(); }
+  bool is_counted() const { return (!projection_->discovers_rows() || IsBalanced()) && source_->is_counted(); }
   /// Rows of an iteration from its start; is_counted() only.
   arrow::Result<int64_t> NumRows() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
   /// Of the iteration that began last, all ranks together.
@@ -77,7 +78,7 @@ class Order {
   /// Whether positions in an epoch count the rows that pass filter and sample. Those of a sample can be told without
   /// reading.
   bool IsBalanced() const {
-    return projection_->selects_rows() &&
+    return projection_->selects_rows() && !projection_->packing.is_any() &&
            (projection_->filter == nullptr || options_->balance == Balance::kRows || options_->shuffle);
   }
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
@@ -108,7 +109,8 @@ class Order {
   RowRanges had_ PENSTOCK_GUARDED_BY(mu_);                    // Of the run, by the user.
   std::deque<BatchOrigin> on_the_way_ PENSTOCK_GUARDED_BY(mu_);
   bool is_all_taken_ PENSTOCK_GUARDED_BY(mu_) = false;
-  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Of the epoch, towards the limit.
+  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Of the epoch, towards the limit.
+  int64_t given_items_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Of the row behind `had_`, or where `pending_` goes on.
   int64_t dropped_rows_ PENSTOCK_GUARDED_BY(mu_) = 0, repeated_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;
 };
 

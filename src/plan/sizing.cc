@@ -91,11 +91,12 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
     sizing.promise_bytes += sizing.fetch.bytes;
     return sizing;
   };
-  if (input.read_plan().through_arrow.empty() && !projection.selects_rows()) return plan_fetch();
+  if (input.read_plan().through_arrow.empty() && !projection.discovers_rows()) return plan_fetch();
 
   const auto promise = [&](int64_t piece_rows) {
-    return direct_bytes +
-           input.PieceBytes(projection, chunk.index, std::min(chunk.rows, piece_rows * (kBlocksAhead + 1)));
+    const int64_t rows = std::min(chunk.rows, piece_rows * (kBlocksAhead + 1));
+    const int64_t begins_bytes = projection.packing.is_any() ? rows * int64_t{sizeof(int64_t)} : 0;
+    return direct_bytes + begins_bytes + input.PieceBytes(projection, chunk.index, rows);
   };
   const int64_t chunk_bytes = std::max<int64_t>(1, input.DecodedBytes(chunk.index));
   const int64_t row_bytes = std::max<int64_t>(1, CeilDiv(chunk_bytes, chunk.rows));

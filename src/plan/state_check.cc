@@ -65,6 +65,7 @@ arrow::Status CheckShape(const EpochState& state) {
   if (state.epoch > kMostEpoch || state.epochs_left > kMostEpoch)
     return Corrupt("`epoch` or `epochs_left` is too high");
   if (state.given_rows < 0) return Corrupt("`given_rows` is negative");
+  if (state.given_items < 0) return Corrupt("`given_items` is negative");
   if (state.history.empty()) return Corrupt("`history` is empty");
   for (const EpochPhase& phase : state.history) {
     if (phase.world_size < 1) return Corrupt("a world_size in `history` is below 1");

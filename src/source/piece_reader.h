@@ -21,6 +21,10 @@ class PieceReader {
     int64_t rows_read = 0;  ///< Before the filter.
     /// With a filter: for each row in `rows`, its position in the chunk (for messages); null without.
     std::shared_ptr<arrow::Array> row_numbers;
+    /// Where `rows` are the items of lists (Explode()): for each row that they are from, the position of its first
+    /// item, and where the last one's items end, Int64. Below 0 where items of the first were left out. Null: rows are
+    /// rows.
+    std::shared_ptr<arrow::Array> documents;
     std::shared_ptr<const void> owner;  ///< Of the memory behind `rows` that is not from the pool; goes after them.
   };
 

@@ -4,6 +4,8 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -209,6 +211,88 @@ arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& requ
   return arrow::Status::OK();
 }
 
+const ops::Pack* PackOf(const OutputRequest& request) {
+  const auto pack =
+      std::ranges::find_if(*request.ops, [](const Op& op) { return std::holds_alternative<ops::Pack>(op); });
+  return pack == request.ops->end() ? nullptr : &std::get<ops::Pack>(*pack);
+}
+
+/// Rows are runs of items, or they are not: of all columns.
+arrow::Status FindPacking(const LoaderOptions& options, const std::vector<OutputRequest>& requests, Packing* packing) {
+  const auto first = std::ranges::find_if(requests, [](const OutputRequest& each) { return PackOf(each) != nullptr; });
+  if (first == requests.end()) return arrow::Status::OK();
+  packing->length = PackOf(*first)->length;
+  for (const OutputRequest& request : requests) {
+    const ops::Pack* pack = PackOf(request);
+    if (pack == nullptr) {
+      return arrow::Status::Invalid(
+          "column ", text::Quoted(request.name), " is not packed, but ", text::Quoted(first->name),
+          " is: rows are then runs of items, and all columns must have them. Leave it out (",
+          "columns=), or give it ps.ops.pack(", packing->length, ") where its lists are as long");
+    }
+    if (pack->length != packing->length) {
+      return arrow::Status::Invalid("ps.ops.pack: the length of ", text::Quoted(request.name), " is ", pack->length,
+                                    " and that of ", text::Quoted(first->name), " is ", packing->length,
+                                    "; all columns are packed to one length");
+    }
+  }
+  if (options.shuffle) {
+    return arrow::Status::Invalid(
+        "ps.ops.pack and shuffle=True do not go together: which items make a row follows from the order of the "
+        "documents. Write the documents in random order, or shuffle what comes out");
+  }
+  constexpr int64_t kMostItems = std::numeric_limits<int32_t>::max();
+  if (packing->length >= 1 && options.batch_size > kMostItems / packing->length) {
+    return arrow::Status::Invalid("ps.ops.pack: a batch of ", options.batch_size, " rows of ", packing->length,
+                                  " items has more than 2^31 - 1 items; lower batch_size");
+  }
+  return arrow::Status::OK();
+}
+
+/// A column of items in rows of so many.
+void MakePacked(const LoaderOptions& options, const OutputRequest& request, int64_t length, OutputColumn* output) {
+  Field& field = output->field;
+  field.shape.insert(field.shape.begin(), length);
+  field.arrow_type = arrow::fixed_size_list(field.arrow_type, static_cast<int32_t>(length));
+  output->refuses_missing_lists =
+      options.layout == Layout::kTensor && options.nulls.otherwise == NullPolicy::Kind::kError &&
+      !options.nulls.fill.contains(request.name) && std::ranges::none_of(*request.ops, IsFill);
+}
+
+arrow::Status MakePacking(const LoaderOptions& options, const std::vector<OutputRequest>& requests,
+                          Projection* projection) {
+  Packing& packing = projection->packing;
+  if (!packing.is_any()) return arrow::Status::OK();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    OutputColumn& output = projection->outputs[i];
+    MakePacked(options, requests[i], packing.length, &output);
+    const uint8_t* element = output.converter->padding();
+    std::array<uint8_t, 16>& padding = packing.padding.emplace_back();
+    std::copy(element, element + padding.size(), padding.begin());
+  }
+  OutputColumn& first = projection->outputs.front();
+  first.field.has_segments = options.layout == Layout::kTensor;
+  OutputColumn positions;
+  positions.identity = OutputColumn::Identity::kPosition;
+  positions.input = first.field.name + "_positions";
+  positions.field.name = positions.input;
+  positions.field.dtype = DType::kInt32;
+  positions.field.shape = {packing.length};
+  positions.field.source_type = arrow::int32();
+  positions.field.arrow_type = arrow::fixed_size_list(arrow::int32(), static_cast<int32_t>(packing.length));
+  positions.input_field = arrow::field(positions.input, arrow::int32(), /*nullable=*/false);
+  const bool is_taken =
+      std::ranges::any_of(requests, [&](const OutputRequest& request) { return request.name == positions.field.name; });
+  if (is_taken) {
+    return arrow::Status::Invalid("ps.ops.pack gives ", text::Quoted(positions.field.name),
+                                  ", and a column has that name; leave it out (columns=)");
+  }
+  packing.positions = 1;
+  packing.padding.insert(packing.padding.begin() + 1, std::array<uint8_t, 16>{});
+  projection->outputs.insert(projection->outputs.begin() + 1, std::move(positions));
+  return arrow::Status::OK();
+}
+
 /// Two arrays of one name: the one of a column and that of another's mask, say.
 arrow::Status CheckNames(const std::vector<OutputColumn>& outputs, Layout layout) {
   std::map<std::string, std::string> owners;
@@ -353,6 +437,7 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
   Projection projection;
   projection.dataset_schema = source.schema();
   ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));
+  ARROW_RETURN_NOT_OK(FindPacking(options, requests, &projection.packing));
   for (const OutputRequest& request : requests) {
     ARROW_ASSIGN_OR_RAISE(OutputColumn output, IsIdentity(request, *projection.dataset_schema)
                                                    ? ResolveIdentity(request, source)
@@ -366,6 +451,7 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
     ARROW_RETURN_NOT_OK(AddFilter(*options.filter, source.name(), source.num_partitions(), &projection));
   }
   ARROW_RETURN_NOT_OK(MakeOutputs(options, requests, source, pool, &projection.outputs));
+  ARROW_RETURN_NOT_OK(MakePacking(options, requests, &projection));
   ARROW_RETURN_NOT_OK(CheckNames(projection.outputs, options.layout));
   return projection;
 }

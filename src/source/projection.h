@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops/converter.h"
+#include "ops/packing.h"
 #include "ops/preparation.h"
 #include "penstock/options.h"
 #include "source/column_path.h"
@@ -24,10 +25,11 @@ struct OutputColumn {
   std::vector<std::string> fields;            ///< From that inwards through structs; empty: the column itself.
   std::shared_ptr<arrow::Field> input_field;  ///< In the first file, or the partition field. Named `input`.
   int partition_index = -1;                   ///< >= 0: a hive partition column; constant in each file.
-  enum class Identity : uint8_t { kNone, kRowId, kFile } identity = Identity::kNone;
+  enum class Identity : uint8_t { kNone, kRowId, kFile, kPosition } identity = Identity::kNone;
   Preparation preparation;                     ///< Of the arrays that a PieceReader gives.
   Field field;                                 ///< What comes out.
   std::shared_ptr<const Converter> converter;  ///< Null where rows vary in size (Field::varying).
+  bool refuses_missing_lists = false;          ///< Of a column that is packed.
 
   /// True where its values are in the data; others are made from what is known about the rows.
   bool is_read() const { return partition_index < 0 && identity == Identity::kNone; }
@@ -51,11 +53,14 @@ struct Projection {
   std::shared_ptr<const arrow::compute::Expression>
       filter;  ///< Bound to the data set schema plus partition fields; null: none.
   std::optional<RowSample> sample;
+  Packing packing;
   std::shared_ptr<arrow::Schema> dataset_schema;  ///< First file's columns, then partition fields (a partition field
                                                   ///< wins over a file column of the same name).
 
   /// True where rows are left out, so that how many come out of a chunk shows when it is read.
   bool selects_rows() const { return filter != nullptr || sample.has_value(); }
+  /// True where how many rows come out of a chunk shows when it is read.
+  bool discovers_rows() const { return selects_rows() || packing.is_any(); }
 };
 
 /// Dotted names are fields of structs; with Layout::kTensor a struct stands for all its fields ("s.a", "s.b"). Columns
@@ -64,7 +69,7 @@ struct Projection {
 /// Resolves columns, transforms (an output's transform wins over a plain column of that name; transform outputs come at
 /// the place of the column of that name, or after the plain columns in the order given; a transform's input need not be
 /// in `columns`), filter and null policy against the source's schema. Reads the vocabularies of dictionary columns that
-/// no op consumes.
+/// no op consumes. Where columns are packed, the column of positions follows the first of them.
 /// \return Invalid for unknown columns (naming near misses and listing what there is), for a filter on an unknown
 /// column, of a non-boolean type or that compares types that do not compare,
 ///         for duplicate outputs; Converter::Make's errors.

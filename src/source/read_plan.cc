@@ -191,7 +191,7 @@ arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int
 
 ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode) {
   ReadPlan plan;
-  const bool may_be_direct = use_direct_decode && !projection.selects_rows();
+  const bool may_be_direct = use_direct_decode && !projection.discovers_rows();
   // A schema that cannot be had without its metadata: everything through Arrow, which has read it before.
   const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");
   for (int i = 0; i < static_cast<int>(projection.outputs.size()); ++i) {

@@ -40,6 +40,7 @@ def run_example(name: str, *args: str, needs: tuple[str, ...]) -> str:
         ("accelerate_loop.py", ("torch", "accelerate"), "12288 rows, loss 0.0"),
         ("ddp_loop.py", ("torch",), "8192 rows on 2 ranks"),
         ("metrics.py", ("torch",), "the last of 200000 rows"),
+        ("packed_tokens.py", ("torch",), "none of them padding; loss 0.0"),
     ],
 )
 def test_example(name: str, needs: tuple[str, ...], says: str) -> None:
