@@ -27,7 +27,7 @@ import harness
 from engines import ROW_MODULES, NotAvailableError, load
 from lineitem import DATA
 from tabular import run_rounds
-from training_ingest import mean_and_stdev
+from training_ingest import check_names, mean_and_stdev
 
 CASES = {"training-prefetch": 2, "fast-producer-slow-consumer": 1}
 OUTPUTS_PER_INPUT = 8
@@ -223,6 +223,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.inputs, args.repeats, args.step = 4, 1, 0.05
+    check_names("engine", args.engines, ROW_MODULES)
+    check_names("case", args.cases, CASES)
     print(harness.machine())
     everything: dict[str, Any] = {"machine": harness.machine(), "cases": {}}
     for case in args.cases.split(","):

@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,6 +247,13 @@ def run_variant(variant: str, args: argparse.Namespace) -> dict[str, Any]:
     return {"runs": results, "tree_peak_mib": trees}
 
 
+def check_names(what: str, asked: str | None, known: Collection[str]) -> None:
+    """Ends the program where one of the names, with commas between them, is not known."""
+    for name in asked.split(",") if asked else []:
+        if name not in known:
+            raise SystemExit(f"no {what} {name!r}; there are: {', '.join(known)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -267,6 +274,8 @@ def main() -> None:
     if args.quick:
         args.photos = args.memory_photos = 512
         args.repeats, args.sleep = 1, 0.2
+    check_names("engine", args.engines, PHOTO_MODULES)
+    check_names("variant", args.variants, VARIANTS)
     if args.photos % 256 or args.memory_photos % 256 or 128 % args.batch_size:
         raise SystemExit(
             "photos come in multiples of 256 and batches divide 128: every engine has whole batches"
