@@ -8,9 +8,11 @@
 
 namespace penstock {
 
-/// Who holds memory. kDevice stands beside the sum; all others are in it.
-enum class Account : uint8_t { kMetadata, kDecode, kBlocks, kSlots, kShuffle, kUser, kPython, kDevice };
-inline constexpr int kNumAccounts = 8;
+/// Who holds memory. kDevice and kStore (an object store's, which bounds it itself) stand beside the sum; all others
+/// are in it.
+enum class Account : uint8_t { kMetadata, kDecode, kBlocks, kSlots, kShuffle, kUser, kPython, kDevice, kStore };
+inline constexpr int kNumAccounts = 9;
+inline constexpr bool IsInSum(Account account) { return account != Account::kDevice && account != Account::kStore; }
 /// "metadata", "decode", ...
 std::string_view AccountName(Account account);
 
@@ -59,6 +61,8 @@ class Ledger {
 
   int64_t budget_bytes() const { return budget_bytes_; }
   MemoryReport Report() const PENSTOCK_EXCLUDES(mu_);
+  /// Bytes that are taken.
+  int64_t HeldBytes(Account account) const PENSTOCK_EXCLUDES(mu_);
   /// Bytes that TryAdd(account) would still admit.
   int64_t FreeBytes(Account account) const PENSTOCK_EXCLUDES(mu_);
 

@@ -8,7 +8,7 @@
 
 import pyarrow as _pyarrow  # noqa: F401  # Maps the Arrow libraries that _core is linked to.
 
-from penstock import image, ops, testing
+from penstock import image, ops, ray, testing
 from penstock._core import version as _version
 from penstock._iter_threaded import iter_threaded
 from penstock._loader import Loader
@@ -33,6 +33,7 @@ __all__ = [
     "image",
     "iter_threaded",
     "ops",
+    "ray",
     "split",
     "testing",
 ]

@@ -167,10 +167,10 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
 }
 
 Account AccountNamed(const std::string& name) {
-  for (const Account account : {Account::kPython, Account::kDevice}) {
+  for (const Account account : {Account::kPython, Account::kDevice, Account::kShuffle}) {
     if (name == AccountName(account)) return account;
   }
-  throw nb::value_error("only \"python\" and \"device\" can be charged");
+  throw nb::value_error("only \"python\", \"device\" and \"shuffle\" can be charged");
 }
 
 nb::tuple DescribeSchema(PyLoader& self) {

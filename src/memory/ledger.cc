@@ -23,6 +23,7 @@ Group GroupOf(Account account) {
     case Account::kMetadata:
       return kMetadataGroup;
     case Account::kDevice:
+    case Account::kStore:
       break;
   }
   return kNoGroup;
@@ -31,8 +32,8 @@ Group GroupOf(Account account) {
 }  // namespace
 
 std::string_view AccountName(Account account) {
-  static constexpr std::array<std::string_view, kNumAccounts> kNames = {"metadata", "decode", "blocks", "slots",
-                                                                        "shuffle",  "user",   "python", "device"};
+  static constexpr std::array<std::string_view, kNumAccounts> kNames = {
+      "metadata", "decode", "blocks", "slots", "shuffle", "user", "python", "device", "store"};
   return kNames[Index(account)];
 }
 
@@ -62,7 +63,7 @@ void Ledger::AddLocked(Account account, int64_t bytes) {
   auto& line = report_.accounts[Index(account)];
   line.current_bytes += bytes;
   line.peak_bytes = std::max(line.peak_bytes, line.current_bytes);
-  if (account == Account::kDevice) return;
+  if (!IsInSum(account)) return;
   report_.total.current_bytes += bytes;
   report_.total.peak_bytes = std::max(report_.total.peak_bytes, report_.total.current_bytes);
   report_.over_budget_bytes = std::max(report_.over_budget_bytes, report_.total.current_bytes - budget_bytes_);
@@ -85,7 +86,7 @@ void Ledger::Sub(Account account, int64_t bytes) {
   auto& line = report_.accounts[Index(account)];
   assert(line.current_bytes >= bytes);
   line.current_bytes -= bytes;
-  if (account != Account::kDevice) report_.total.current_bytes -= bytes;
+  if (IsInSum(account)) report_.total.current_bytes -= bytes;
 }
 
 void Ledger::Move(Account from, Account to, int64_t bytes) {
@@ -102,6 +103,11 @@ MemoryReport Ledger::Report() const {
   MemoryReport report = report_;
   report.budget_bytes = budget_bytes_;
   return report;
+}
+
+int64_t Ledger::HeldBytes(Account account) const {
+  MutexLock lock(mu_);
+  return report_[account].current_bytes;
 }
 
 int64_t Ledger::FreeBytes(Account account) const {

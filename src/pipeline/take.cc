@@ -4,6 +4,12 @@
 #include "pipeline/scheduler.h"
 
 namespace penstock {
+namespace {
+
+// Of an object store, where more than one of its blocks is held.
+constexpr int64_t kMostStoreBytes = int64_t{32} << 20;
+
+}  // namespace
 
 int64_t Scheduler::SlotEndLocked() const { return std::min(slot_end_, failed_slot_); }
 
@@ -30,6 +36,11 @@ bool Scheduler::TakePlanLocked(Task* task) {
   if (plan_starved_at_ == num_freed_ && !chunks_.empty()) return false;
   // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
   if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !chunks_.empty()) return false;
+  // What lies in a store is there whether or not it is asked for: little of it is held, so that the store stays free.
+  const int64_t store_bytes = cursor_.next_store_bytes();
+  if (store_bytes > 0 && !chunks_.empty() && plan_.ledger->HeldBytes(Account::kStore) + store_bytes > kMostStoreBytes) {
+    return false;
+  }
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
   task->frontier = frontier_row_;

@@ -32,10 +32,17 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInSequence() {
         ++chunks_pruned_;
         continue;
       }
-      return ChunkSpec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk), run_.epoch(epoch_)};
+      ChunkSpec spec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk), run_.epoch(epoch_)};
+      if (next_chunk_ == input_->num_chunks()) CloseInput();  // It dies with its last chunk, not with the next input.
+      return spec;
     }
-    input_.reset();
+    CloseInput();
   }
+}
+
+void PlanCursor::CloseInput() {
+  input_.reset();
+  file_row_of_ = nullptr;
 }
 
 // From the chunk that was asked for last, as long as chunks come in their order.

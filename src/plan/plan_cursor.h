@@ -52,6 +52,7 @@ class PlanCursor {
     shuffle_ = shuffle;
     ledger_ = std::move(ledger);
   }
+  int64_t next_store_bytes() const { return input_ == nullptr && inputs_ != nullptr ? inputs_->next_store_bytes() : 0; }
   void set_on_input(OnInput on_input) { on_input_ = std::move(on_input); }
   void set_row_of_survivor(RowOfSurvivor row_of) { row_of_survivor_ = std::move(row_of); }
 
@@ -60,6 +61,7 @@ class PlanCursor {
   arrow::Result<std::optional<ChunkSpec>> NextInCatalog();
   arrow::Status OpenInput(int64_t number);
   arrow::Status StartEpoch();
+  void CloseInput();
   int64_t FileRowOf(int chunk);
   arrow::Status CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const;
 

@@ -138,11 +138,12 @@ class BatchInput final : public Input, public std::enable_shared_from_this<Batch
       batch_bytes_.push_back(BatchBytes(*batch));
       arena_bytes_.push_back(VaryingBytes(*context.projection, *batch));
     }
-    ledger_->Add(Account::kBlocks, parts_.pulled_bytes);
+    ledger_->Add(parts_.pulled_account, parts_.pulled_bytes);
   }
   ~BatchInput() override {
     parts_.batches.clear();
-    ledger_->Sub(Account::kBlocks, parts_.pulled_bytes);
+    parts_.owner.reset();
+    ledger_->Sub(parts_.pulled_account, parts_.pulled_bytes);
   }
   BatchInput(const BatchInput&) = delete;
   BatchInput& operator=(const BatchInput&) = delete;

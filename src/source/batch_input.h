@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "penstock/ledger.h"
 #include "source/input.h"
 #include "source/source.h"
 
@@ -41,7 +42,9 @@ struct BatchInputParts {
   int64_t begin_row = 0;                 ///< As Input::begin_row().
   arrow::ScalarVector partition_values;  ///< Of its file, where there is one.
   std::shared_ptr<ReservedPool> pool;    ///< Of the batches; null where they come from elsewhere.
-  int64_t pulled_bytes = 0;              ///< To be charged now, as `blocks`; 0 for the caller's own memory.
+  int64_t pulled_bytes = 0;              ///< To be charged now; 0 for the caller's own memory.
+  Account pulled_account = Account::kBlocks;
+  std::shared_ptr<const void> owner;  ///< Of the batches: dies behind them.
 };
 /// Checks the first batch's schema. Errors start with its place.
 arrow::Result<std::shared_ptr<const Input>> MakeBatchInput(BatchInputParts parts, const InputContext& context);

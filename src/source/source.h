@@ -34,6 +34,8 @@ class InputSequence {
   virtual arrow::Status Skip(int64_t inputs);
   /// What the next input is likely to have charged when it is seen; 0 where nothing is.
   virtual int64_t next_pulled_bytes() const { return 0; }
+  /// Likewise, of the account `store`.
+  virtual int64_t next_store_bytes() const { return 0; }
 };
 
 /// What an epoch's inputs are opened for. What it points to must outlive the sequence and its inputs.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "penstock/store_reader.h"
 #include "source/batch_input.h"
 #include "source/text.h"
 
@@ -15,7 +16,7 @@ namespace {
 class StreamSequence final : public InputSequence {
  public:
   StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, InputContext context)
-      : reader_(std::move(reader)), context_(std::move(context)) {}
+      : reader_(std::move(reader)), store_(dynamic_cast<StoreReader*>(reader_.get())), context_(std::move(context)) {}
 
   // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
   arrow::Result<std::shared_ptr<const Input>> Next() override {
@@ -27,7 +28,12 @@ class StreamSequence final : public InputSequence {
     if (batch == nullptr) return nullptr;
     BatchInputParts parts;
     parts.pulled_bytes = std::max<int64_t>(1, BatchBytes(*batch));
+    if (store_ != nullptr) {
+      if (store_->is_in_store()) parts.pulled_account = Account::kStore;
+      parts.owner = store_->TakeOwner();
+    }
     last_bytes_ = parts.pulled_bytes;
+    is_last_in_store_ = parts.pulled_account == Account::kStore;
     parts.batches = {std::move(batch)};
     parts.prefix = kPrefix;
     parts.first_number = next_number_++;
@@ -36,15 +42,18 @@ class StreamSequence final : public InputSequence {
     return MakeBatchInput(std::move(parts), context_);
   }
 
-  int64_t next_pulled_bytes() const override { return is_at_end_ ? 0 : last_bytes_; }
+  int64_t next_pulled_bytes() const override { return is_at_end_ || is_last_in_store_ ? 0 : last_bytes_; }
+  int64_t next_store_bytes() const override { return is_at_end_ || !is_last_in_store_ ? 0 : last_bytes_; }
 
  private:
   inline static const std::string kPrefix = "the stream, record batch ";
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
+  StoreReader* const store_;  // The same, where it is one.
   const InputContext context_;
   int64_t next_number_ = 0;
   int64_t next_row_ = 0;
   int64_t last_bytes_ = 0;
+  bool is_last_in_store_ = false;
   bool is_at_end_ = false;
 };
 

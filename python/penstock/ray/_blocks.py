@@ -1,0 +1,352 @@
+"""Ray's blocks on their way into batches: fetched ahead, given in order, held no longer than their rows need."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.ray._errors import explain
+from penstock.ray._forms import Conformer, to_table
+
+__all__ = ["Block", "BlockStream"]
+
+# Blocks that are fetched ahead are mapped, so that the store can neither spill nor evict them: small ones may
+# be, and one large block is fetched when it is asked for (until then it is on its way to this node).
+_MOST_AHEAD_BYTES = 16 << 20
+_RUN_BYTES = 1 << 20  # Small blocks are fetched in one call...
+_RUN_BLOCKS = 16  # ... of so many at most.
+_GETTERS = 2
+_STOP_CHECK_S = 0.2
+
+
+class Block:
+    """A block, and the reference that keeps it in Ray's store.
+
+    The native loader takes it for an item of its stream and drops it when its last row has been copied; then
+    the block's memory and the reference go together.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+    is_in_store : bool
+        Whether the rows lie in Ray's memory, not in this process's own.
+    on_death : callable
+        Called once without arguments when the block is dropped, on any thread.
+    keeps : object
+        What is to live as long as the block.
+    """
+
+    __slots__ = ("_keeps", "_on_death", "is_in_store", "table")
+
+    def __init__(
+        self, table: pa.Table, is_in_store: bool, on_death: Callable[[], None], keeps: object = None
+    ) -> None:
+        self.table = table
+        self.is_in_store = is_in_store
+        self._on_death = on_death
+        self._keeps = keeps
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+    def __del__(self) -> None:
+        self.table = self._keeps = None
+        self._on_death()
+
+
+class _Entry:
+    """A block that has not been asked for yet."""
+
+    __slots__ = ("begin", "end", "error", "nbytes", "ref", "rows", "state", "table")
+
+    def __init__(self, ref: Any, metadata: Any, part: Any) -> None:
+        self.ref = ref
+        self.nbytes: int = metadata.size_bytes or 0
+        self.rows: int | None = metadata.num_rows
+        self.begin, self.end = (part.start_offset, part.end_offset) if part is not None else (0, None)
+        self.state = "waiting"  # "getting", "ready"
+        self.table: tuple[pa.Table, bool] | None = None
+        self.error: BaseException | None = None
+
+
+class BlockStream(Iterator[Block]):
+    """The blocks of a Ray stream, in its order.
+
+    A thread takes references from Ray as far ahead as `rows_ahead` says, others fetch the blocks; all of them
+    end with the stream. Empty blocks are passed over.
+
+    Parameters
+    ----------
+    bundles : Iterator of RefBundle
+        What Ray gives; run on a thread of its own.
+    stop : threading.Event
+        Set by `stop`; `bundles` returns soon after.
+    rows_ahead : int or None
+        Rows whose references are held ahead, at least one block; None: one block.
+    meter : Meter
+        Takes the times.
+    report : callable
+        Called with the bytes of all blocks that are held, whenever they change.
+    """
+
+    def __init__(
+        self,
+        bundles: Iterator[Any],
+        stop: threading.Event,
+        rows_ahead: int | None,
+        meter: Any,
+        report: Callable[[int], None],
+    ) -> None:
+        self._bundles: Iterator[Any] | None = bundles
+        self._stop = stop
+        self._rows_ahead = rows_ahead
+        self._meter = meter
+        self._report = report
+        # Reentrant: a block may die while its lock is held.
+        self._changed = threading.Condition(threading.RLock())
+        self._entries: deque[_Entry] = deque()  # In order.
+        self._waiting: deque[_Entry] = deque()  # Those of them whose fetch has not begun.
+        self._ahead_bytes = 0  # Of entries that are being fetched, or have been.
+        self._entry_rows = 0
+        self._held_bytes = 0
+        self._is_over = False
+        self._failure: BaseException | None = None
+        self._peeked: Block | None = None
+        self._threads: list[threading.Thread] = []
+        self._conformer = Conformer()
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all blocks whose references are held: those ahead and those whose rows are still needed."""
+        return self._held_bytes
+
+    def peek(self) -> pa.Schema | None:
+        """Return the schema of the first block; None where there is no row at all."""
+        if self._peeked is None:
+            self._peeked = self._next()
+        return None if self._peeked is None else self._peeked.table.schema
+
+    def __next__(self) -> Block:
+        block, self._peeked = self._peeked, None
+        if block is None:
+            block = self._next()
+        if block is None:
+            raise StopIteration
+        return block
+
+    def _next(self) -> Block | None:
+        while True:
+            entry = self._take()
+            if entry is None:
+                return None
+            if entry.state == "waiting":
+                self._fetch([entry])
+            if entry.error is not None:
+                self._forget(entry)
+                raise entry.error
+            if entry.table is None:  # Stopped.
+                return None
+            table, is_in_store = entry.table
+            entry.table = None
+            with self._changed:
+                self._ahead_bytes -= entry.nbytes
+                self._changed.notify_all()
+            if table.num_rows > 0:
+                return self._to_block(entry, table, is_in_store)
+            self._forget(entry)
+
+    def _to_block(self, entry: _Entry, table: pa.Table, is_in_store: bool) -> Block:
+        conformed = self._conformer(table)
+        nbytes = entry.nbytes
+        return Block(
+            conformed, is_in_store and conformed is table, lambda: self._let_go(nbytes), keeps=entry.ref
+        )
+
+    def _take(self) -> _Entry | None:
+        """Wait for the front entry: fetched, or for the caller to fetch; None at the end."""
+        with self._changed:
+            self._start()
+            while not self._stop.is_set():
+                if self._entries:
+                    entry = self._entries[0]
+                    if entry.state == "waiting":
+                        self._waiting.popleft()
+                        self._ahead_bytes += entry.nbytes
+                    if entry.state != "getting":
+                        self._entries.popleft()
+                        self._entry_rows -= entry.rows or 0
+                        self._changed.notify_all()
+                        return entry
+                elif self._is_over:
+                    if self._failure is not None:
+                        raise self._failure
+                    return None
+                self._changed.wait()
+            return None
+
+    def _start(self) -> None:
+        if self._threads or self._stop.is_set():
+            return
+        work = [self._feed] + [self._get_ahead] * _GETTERS
+        self._threads = [
+            threading.Thread(target=each, name="penstock-ray", daemon=True) for each in work
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _feed(self) -> None:
+        """Take references from Ray while there is room for them."""
+        failure: BaseException | None = None
+        bundles, self._bundles = self._bundles, None
+        assert bundles is not None
+        try:
+            while self._wait_for_room():
+                with self._meter.bundles():
+                    bundle = next(bundles, None)
+                if bundle is None:
+                    break
+                parts = getattr(bundle, "slices", None) or [None] * len(bundle.blocks)
+                for each, part in zip(bundle.blocks, parts, strict=True):
+                    self._add(_Entry(each.ref, each.metadata, part))
+                del bundle, each
+        except BaseException as error:
+            explain(error)
+            failure = error
+        finally:
+            del bundles
+            with self._changed:
+                self._is_over = True
+                self._failure = failure
+                self._changed.notify_all()
+
+    def _wait_for_room(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stop.is_set()
+                or not self._entries
+                or (self._rows_ahead is not None and self._entry_rows < self._rows_ahead)
+            )
+            return not self._stop.is_set()
+
+    def _add(self, entry: _Entry) -> None:
+        import ray
+
+        if entry.rows == 0:
+            return
+        with self._changed:
+            if self._stop.is_set():
+                return
+            self._entries.append(entry)
+            self._waiting.append(entry)
+            self._entry_rows += entry.rows or 0
+            self._hold(entry.nbytes)
+            self._changed.notify_all()
+        if entry.nbytes > _MOST_AHEAD_BYTES:
+            ray.wait([entry.ref], timeout=0, fetch_local=True)  # On its way to this node, not mapped.
+
+    def _get_ahead(self) -> None:
+        while True:
+            run = self._choose()
+            if not run:
+                return
+            self._fetch(run)
+            with self._changed:
+                for entry in run:
+                    entry.state = "ready"
+                self._changed.notify_all()
+            del run, entry
+
+    def _choose(self) -> list[_Entry]:
+        """Wait for blocks to fetch ahead; none at the end."""
+        with self._changed:
+            while not self._stop.is_set():
+                run: list[_Entry] = []
+                run_bytes = 0
+                while self._waiting and len(run) < _RUN_BLOCKS:
+                    entry = self._waiting[0]
+                    if self._ahead_bytes + entry.nbytes > _MOST_AHEAD_BYTES:
+                        break
+                    if run and run_bytes + entry.nbytes > _RUN_BYTES:
+                        break
+                    self._waiting.popleft()
+                    entry.state = "getting"
+                    self._ahead_bytes += entry.nbytes
+                    run_bytes += entry.nbytes
+                    run.append(entry)
+                if run:
+                    return run
+                if self._is_over and not self._waiting:
+                    return []
+                self._changed.wait()
+            return []
+
+    def _fetch(self, run: list[_Entry]) -> None:
+        """Set the tables of entries, or what went wrong; neither where the stream was stopped."""
+        try:
+            with self._meter.get([entry.ref for entry in run]):
+                blocks = self._get([entry.ref for entry in run])
+            if blocks is None:
+                return
+            for entry in run:
+                block = blocks.pop(0)
+                entry.table = to_table(block, entry.begin, entry.end)
+                del block
+        except BaseException as error:
+            if len(run) > 1:  # One of them is to blame, and those before it are to be had.
+                for entry in run:
+                    if entry.table is None:
+                        self._fetch([entry])
+                return
+            explain(error)
+            run[0].error = error
+
+    def _get(self, refs: list[Any]) -> list[Any] | None:
+        import ray
+
+        try:
+            got: list[Any] = ray.get(refs, timeout=_STOP_CHECK_S)
+            return got
+        except ray.exceptions.GetTimeoutError:
+            pass
+        # In slices of time, so that who stops need not wait for what may never come. Their fetch goes on.
+        pending = refs
+        while pending and not self._stop.is_set():
+            _, pending = ray.wait(refs, num_returns=len(refs), timeout=_STOP_CHECK_S, fetch_local=True)
+        return None if self._stop.is_set() else ray.get(refs)
+
+    def _forget(self, entry: _Entry) -> None:
+        entry.ref = None
+        self._let_go(entry.nbytes)
+
+    def _hold(self, nbytes: int) -> None:
+        self._held_bytes += nbytes
+        self._report(self._held_bytes)
+
+    def _let_go(self, nbytes: int) -> None:
+        with self._changed:
+            self._hold(-nbytes)
+
+    def stop(self) -> None:
+        """Make every thread return soon, and drop what has not been given. Idempotent."""
+        with self._changed:
+            self._stop.set()
+            dropped, peeked = list(self._entries), self._peeked
+            self._entries.clear()
+            self._waiting.clear()
+            self._peeked = None
+            self._bundles = None
+            self._hold(-sum(entry.nbytes for entry in dropped))
+            self._changed.notify_all()
+        del dropped, peeked
+
+    def join(self) -> None:
+        """Wait for the threads. After `stop`."""
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+

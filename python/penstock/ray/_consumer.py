@@ -1,0 +1,196 @@
+"""One iteration over a Ray stream: what runs, in which order it ends, and what Ray is told of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from penstock._iter_threaded import iter_threaded
+from penstock._loader import Loader
+from penstock.ray._blocks import BlockStream
+from penstock.ray._forms import own_copy
+from penstock.ray._meter import Meter
+from penstock.ray._shuffle import ShuffledBlocks
+from penstock.ray._stream import open_stream
+from penstock.ray._version import require_running
+
+__all__ = ["Recipe", "iterate"]
+
+_AUTO_BATCHES = 2
+
+
+@dataclass
+class Recipe:
+    """What an iteration is to give.
+
+    Attributes
+    ----------
+    options : callable
+        Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter.
+    batch_size : int or None
+        None: each block is a batch, made by `of_block`.
+    of_block : callable, optional
+        Returns what makes a batch of a table of that schema, given the meter.
+    finalize : callable, optional
+        Where `batch_size` is None, the last that is done to a batch, given the meter.
+    prefetch_batches : "auto" or int
+        Batches ahead; of references, at least one block.
+    shuffle_rows, seed, epoch : int
+        The window of the local shuffle (0: none), and what its order is made from.
+    opened : callable, optional
+        Told the loader that runs.
+    """
+
+    options: Callable[[pa.Schema, Meter], dict[str, Any]]
+    batch_size: int | None
+    prefetch_batches: Any = "auto"
+    shuffle_rows: int = 0
+    seed: int = 0
+    epoch: int = 0
+    of_block: Callable[[pa.Schema, Meter], Callable[[pa.Table], Any]] | None = None
+    finalize: Callable[[Meter], Callable[[Any], Any]] | None = None
+    opened: Callable[[Loader], None] | None = None
+
+    @property
+    def rows_ahead(self) -> int | None:
+        """Rows whose references are held ahead."""
+        if self.batch_size is None:
+            return None
+        batches = _AUTO_BATCHES if self.prefetch_batches == "auto" else self.prefetch_batches
+        return max(1, int(batches)) * self.batch_size
+
+
+def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
+    """Yield the batches of the next epoch of a DataIterator.
+
+    However it ends, the executor is shut down (a split is reported as finished), threads are joined, and no
+    block is held.
+    """
+    require_running()
+    began_s = time.perf_counter()
+    stop = threading.Event()
+    opened = open_stream(iterator, stop)
+    try:
+        meter = Meter(opened.stats, iterator._get_dataset_tag(), began_s)
+        blocks = BlockStream(opened.bundles, stop, recipe.rows_ahead, meter, opened.report)
+    except BaseException:
+        opened.end()
+        raise
+    # The generator of the references belongs to the stream's thread alone.
+    opened.bundles = iter(())
+    source = _Closing()
+    try:
+        schema = blocks.peek()
+        meter.initialized()
+        if schema is None:
+            return
+        source = _open(blocks, schema, recipe, meter)
+        meter.num_rows = source.num_rows
+        while True:
+            with meter.blocked():
+                batch = next(source.batches, _END)
+            if batch is _END:
+                break
+            with meter.user():
+                yield batch
+            del batch
+    finally:
+        # First what others wait for, then those who wait.
+        blocks.stop()
+        try:
+            opened.end()
+        finally:
+            source.close()
+            blocks.join()
+            with suppress(Exception):  # Ray may be gone; and what is counted matters less than what went wrong.
+                meter.shaped(source.shaping_s())
+                opened.report(blocks.held_bytes)
+                meter.finish()
+
+
+_END = object()
+
+
+class _Closing:
+    """Where batches come from, until it is closed."""
+
+    def __init__(self, batches: Iterator[Any] = iter(()), loader: Loader | None = None) -> None:
+        self.batches = batches
+        self._loader = loader
+        self._num_given = 0
+
+    def num_rows(self) -> int:
+        """Rows that have been given."""
+        return self._num_given if self._loader is None else int(self._loader.stats().to_dict()["rows"])
+
+    def count(self, rows: int) -> None:
+        """Say that so many rows have been given, where there is no loader that counts them."""
+        self._num_given += rows
+
+    def shaping_s(self) -> float:
+        """Seconds that copying into batches took, over all workers."""
+        if self._loader is None:
+            return 0.0
+        stages = self._loader.stats().to_dict()["stages"]
+        return float(sum(stage["busy_s"] for stage in stages.values()))
+
+    def close(self) -> None:
+        """End everything that runs for it."""
+        if self._loader is not None:
+            self._loader.close()
+        close = getattr(self.batches, "close", None)
+        self.batches = iter(())
+        if close is not None:
+            close()
+
+
+def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
+    if recipe.batch_size is None:
+        return _open_blocks(blocks, schema, recipe, meter)
+    source: Any = blocks
+    if recipe.shuffle_rows > 0:
+        source = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
+    loader = Loader(source, batch_size=recipe.batch_size, rank=0, world_size=1, **recipe.options(schema, meter))
+    try:
+        if recipe.shuffle_rows > 0:
+            source.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)
+        loader.set_epoch(recipe.epoch)
+        if recipe.opened is not None:
+            recipe.opened(loader)
+        return _Closing(iter(loader), loader)
+    except BaseException:
+        loader.close()
+        raise
+
+
+def _open_blocks(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
+    assert recipe.of_block is not None
+    make = recipe.of_block(schema, meter)
+    finalize = None if recipe.finalize is None else recipe.finalize(meter)
+
+    def copied(each: Iterator[Any]) -> Iterator[Any]:
+        for block in each:
+            table = own_copy(block.table)  # A batch in the user's hand must not pin the store.
+            del block
+            yield table.num_rows, make(table)
+
+    ahead = 1 if recipe.prefetch_batches == "auto" else recipe.prefetch_batches
+    if ahead == 0:
+        made: Any = copied(blocks)
+    else:
+        made = iter_threaded(blocks, copied, num_workers=1, output_buffer_size=ahead)
+
+    def finalized() -> Iterator[Any]:
+        with closing(made):
+            for rows, batch in made:
+                opened.count(rows)
+                yield batch if finalize is None else finalize(batch)
+
+    opened = _Closing(finalized())
+    return opened

@@ -1,0 +1,73 @@
+"""What Ray's own consumer does with a batch, by Ray's own code."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.ray._forms import ray_form
+from penstock.ray._meter import Meter
+
+__all__ = ["RaySteps", "random_seed"]
+
+
+def random_seed() -> int:
+    """Return a seed that nobody chose."""
+    return secrets.randbits(63)
+
+
+class RaySteps:
+    """What Ray does with a batch: its format, collate_fn, finalize_fn."""
+
+    def __init__(
+        self,
+        batch_format: str | None,
+        collate_fn: Callable[[Any], Any] | None,
+        finalize_fn: Callable[[Any], Any] | None,
+    ) -> None:
+        self._batch_format = batch_format
+        self._collate_fn = collate_fn
+        self._finalize_fn = finalize_fn
+
+    def make(self, schema: pa.Schema, meter: Meter) -> Callable[[Any], Any]:
+        """Return what makes of a batch of that schema what collate_fn returns."""
+        form, collate_fn = ray_form(self._batch_format, schema), self._collate_fn
+
+        def make(batch: Any) -> Any:
+            with meter.form():
+                data = form(batch)
+            if collate_fn is None:
+                return data
+            with meter.collate():
+                return collate_fn(data)
+
+        return make
+
+    def finalize(self, meter: Meter) -> Callable[[Any], Any]:
+        """Return what is done to it last, on the consumer's thread."""
+        finalize_fn = self._finalize_fn
+
+        def finalize(data: Any) -> Any:
+            if finalize_fn is None:
+                return data
+            with meter.finalize():
+                done = finalize_fn(data)
+            if not hasattr(done, "on_consume"):  # Ray 2.57 returns the data itself.
+                return done
+            if done.on_consume is not None:
+                done.on_consume()
+            return done.data
+
+        return finalize
+
+    def options(self, schema: pa.Schema, meter: Meter) -> dict[str, Any]:
+        """Return the arguments of `penstock.Loader` with which batches are what Ray gives."""
+        return {
+            "format": "arrow",
+            "nulls": "mask",
+            "collate_fn": self.make(schema, meter),
+            "finalize_fn": self.finalize(meter),
+        }
