@@ -290,7 +290,7 @@ class Loader:
     def memory(self) -> dict[str, Any]: ...
 
     def charge(self, account: str, bytes: int) -> Charge:
-        """Charge what already exists to "python" or "device"."""
+        """Charge what already exists to "python", "device" or "shuffle"."""
 
     def consumer_called(self) -> None:
         """Say that the consumer asked for its next batch."""

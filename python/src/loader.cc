@@ -289,7 +289,7 @@ void BindLoader(nb::module_& m) {
           [](PyLoader& self, const std::string& account, int64_t bytes) {
             return std::make_unique<Charge>(self.loader().ledger(), AccountNamed(account), bytes);
           },
-          "account"_a, "bytes"_a, "Charge what already exists to \"python\" or \"device\".")
+          "account"_a, "bytes"_a, "Charge what already exists to \"python\", \"device\" or \"shuffle\".")
       .def(
           "consumer_called", [](PyLoader& self) { self.loader().ConsumerCalled(); },
           "Say that the consumer asked for its next batch.")

@@ -331,6 +331,11 @@ class BlockStream(Iterator[Block]):
         with self._changed:
             self._hold(-nbytes)
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all blocks have been given."""
+        return self._is_over and not self._entries
+
     def stop(self) -> None:
         """Make every thread return soon, and drop what has not been given. Idempotent."""
         with self._changed:
@@ -345,8 +350,14 @@ class BlockStream(Iterator[Block]):
         del dropped, peeked
 
     def join(self) -> None:
-        """Wait for the threads. After `stop`."""
+        """Wait for the threads, and let go of Ray's executor: a loader may be kept for its statistics. After `stop`."""
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        self._report = _nothing
+        self._meter = None
+
+
+def _nothing(_: int) -> None:
+    pass
 

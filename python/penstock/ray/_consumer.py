@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
         meter = Meter(opened.stats, iterator._get_dataset_tag(), began_s)
         blocks = BlockStream(opened.bundles, stop, recipe.rows_ahead, meter, opened.report)
     except BaseException:
-        opened.end()
+        opened.end(True)
         raise
     # The generator of the references belongs to the stream's thread alone.
     opened.bundles = iter(())
@@ -101,17 +102,20 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
                 yield batch
             del batch
     finally:
+        is_early = not blocks.is_at_end
         # First what others wait for, then those who wait.
         blocks.stop()
         try:
-            opened.end()
+            opened.end(is_early)
         finally:
             source.close()
             blocks.join()
             with suppress(Exception):  # Ray may be gone; and what is counted matters less than what went wrong.
-                meter.shaped(source.shaping_s())
                 opened.report(blocks.held_bytes)
-                meter.finish()
+                meter.finish(source.shaping_s())
+            if is_early:
+                del opened
+                gc.collect()  # An executor that was shut down is a cycle of Ray's, with blocks in it.
 
 
 _END = object()

@@ -100,21 +100,19 @@ class Meter:
         if time.perf_counter() - self._updated_s > _UPDATE_EVERY_S:
             self._update()
 
-    def shaped(self, seconds: float) -> None:
-        """Add what copying rows into batches took, over the whole iteration."""
-        if self._stats is not None and seconds > 0:
-            self._stats.iter_next_batch_s.add(seconds)
-
-    def finish(self) -> None:
-        """Say that the iteration is over, however it ended."""
+    def finish(self, shaping_s: float) -> None:
+        """Say that the iteration is over, however it ended, and what copying rows into batches took in it."""
         if self._stats is None:
             return
+        if shaping_s > 0:
+            self._stats.iter_next_batch_s.add(shaping_s)
         self._stats.iter_total_s.add(time.perf_counter() - self._began_s)
         local, remote, unknown = self._located
         self._stats.iter_blocks_local = local
         self._stats.iter_blocks_remote = remote
         self._stats.iter_unknown_location = unknown
         self._update()
+        self.num_rows = int  # What it was asked of keeps the loader.
 
     def _update(self) -> None:
         from ray.data._internal.stats import _StatsManager

@@ -25,13 +25,13 @@ class Opened:
     report : callable
         Takes the bytes that the consumer holds, for Ray's resource manager.
     end : callable
-        Ends the execution, or says that this split has finished. Idempotent.
+        Ends the execution, or says that this split has finished; takes whether blocks are left. Idempotent.
     """
 
     bundles: Iterator[Any]
     stats: Any
     report: Callable[[int], None]
-    end: Callable[[], None]
+    end: Callable[[bool], None]
 
 
 def open_stream(iterator: Any, stop: threading.Event) -> Opened:
@@ -49,8 +49,17 @@ def open_stream(iterator: Any, stop: threading.Event) -> Opened:
         if stats is not None:
             stats.iter_prefetched_bytes = held_bytes
 
+    def end(is_early: bool) -> None:
+        iterator._on_iteration_end(executor)
+        if not is_early:
+            return
+        # The data set would keep what is left in the executor's queues until it is iterated over again.
+        dataset = getattr(iterator, "_base_dataset", None)
+        if executor is not None and getattr(dataset, "_current_executor", None) is executor:
+            dataset._current_executor = None
+
     report(0)
-    return Opened(bundles, stats, report, lambda: iterator._on_iteration_end(executor))
+    return Opened(bundles, stats, report, end)
 
 
 def _open_split(split: Any, stop: threading.Event) -> Opened:
@@ -61,7 +70,7 @@ def _open_split(split: Any, stop: threading.Event) -> Opened:
         held[0] = stats.iter_prefetched_bytes = held_bytes
 
     report(0)
-    return Opened(_split_bundles(split, stop, held), stats, report, lambda: split._on_iteration_end(None))
+    return Opened(_split_bundles(split, stop, held), stats, report, lambda _: split._on_iteration_end(None))
 
 
 def _split_bundles(split: Any, stop: threading.Event, held: list[int]) -> Iterator[Any]:
