@@ -1,4 +1,4 @@
-"""Ray's blocks on their way into batches: fetched ahead, given in order, held no longer than their rows need."""
+"""Ray's blocks on their way into batches: fetched ahead, in order, held no longer than their rows need."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class _Entry:
         self.ref = ref
         self.nbytes: int = metadata.size_bytes or 0
         self.rows: int | None = metadata.num_rows
-        self.begin, self.end = (part.start_offset, part.end_offset) if part is not None else (0, None)
+        self.begin: int = 0 if part is None else part.start_offset
+        self.end: int | None = None if part is None else part.end_offset
         self.state = "waiting"  # "getting", "ready"
         self.table: tuple[pa.Table, bool] | None = None
         self.error: BaseException | None = None
@@ -193,9 +194,7 @@ class BlockStream(Iterator[Block]):
         if self._threads or self._stop.is_set():
             return
         work = [self._feed] + [self._get_ahead] * _GETTERS
-        self._threads = [
-            threading.Thread(target=each, name="penstock-ray", daemon=True) for each in work
-        ]
+        self._threads = [threading.Thread(target=each, name="penstock-ray", daemon=True) for each in work]
         for thread in self._threads:
             thread.start()
 
@@ -227,9 +226,11 @@ class BlockStream(Iterator[Block]):
     def _wait_for_room(self) -> bool:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._stop.is_set()
-                or not self._entries
-                or (self._rows_ahead is not None and self._entry_rows < self._rows_ahead)
+                lambda: (
+                    self._stop.is_set()
+                    or not self._entries
+                    or (self._rows_ahead is not None and self._entry_rows < self._rows_ahead)
+                )
             )
             return not self._stop.is_set()
 
@@ -350,7 +351,7 @@ class BlockStream(Iterator[Block]):
         del dropped, peeked
 
     def join(self) -> None:
-        """Wait for the threads, and let go of Ray's executor: a loader may be kept for its statistics. After `stop`."""
+        """Wait for the threads, and let go of Ray's executor: a loader may be kept. After `stop`."""
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -360,4 +361,3 @@ class BlockStream(Iterator[Block]):
 
 def _nothing(_: int) -> None:
     pass
-

@@ -85,7 +85,7 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
         raise
     # The generator of the references belongs to the stream's thread alone.
     opened.bundles = iter(())
-    source = _Closing()
+    source = _Closing(iter(()))
     try:
         schema = blocks.peek()
         meter.initialized()
@@ -110,7 +110,9 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
         finally:
             source.close()
             blocks.join()
-            with suppress(Exception):  # Ray may be gone; and what is counted matters less than what went wrong.
+            with suppress(
+                Exception
+            ):  # Ray may be gone; and what is counted matters less than what went wrong.
                 opened.report(blocks.held_bytes)
                 meter.finish(source.shaping_s())
             if is_early:
@@ -124,7 +126,7 @@ _END = object()
 class _Closing:
     """Where batches come from, until it is closed."""
 
-    def __init__(self, batches: Iterator[Any] = iter(()), loader: Loader | None = None) -> None:
+    def __init__(self, batches: Iterator[Any], loader: Loader | None = None) -> None:
         self.batches = batches
         self._loader = loader
         self._num_given = 0
@@ -160,7 +162,9 @@ def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) 
     source: Any = blocks
     if recipe.shuffle_rows > 0:
         source = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
-    loader = Loader(source, batch_size=recipe.batch_size, rank=0, world_size=1, **recipe.options(schema, meter))
+    loader = Loader(
+        source, batch_size=recipe.batch_size, rank=0, world_size=1, **recipe.options(schema, meter)
+    )
     try:
         if recipe.shuffle_rows > 0:
             source.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from penstock import _core
-from penstock._arguments import check_memory_budget, check_int, MAX_INT
+from penstock._arguments import MAX_INT, check_bytes, check_int
 from penstock.ray._consumer import Recipe, iterate
 from penstock.ray._steps import RaySteps, random_seed
 from penstock.ray._version import require
@@ -63,7 +63,7 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
         "memory_budget": (
             max(1, _core.available_memory_bytes() // 4)
             if memory_budget is None
-            else check_memory_budget(memory_budget)
+            else check_bytes("memory_budget", memory_budget)
         ),
         "num_workers": None if num_workers is None else check_int("num_workers", num_workers, 0, MAX_INT),
         "warned": set(),
@@ -138,7 +138,7 @@ def _why_not(arguments: dict[str, Any]) -> str | None:
     rows = arguments.get("local_shuffle_buffer_size")
     if batch_format is None and batch_size is not None:
         return "batch_format=None with a batch_size is not taken over"
-    if rows is not None and (batch_size is None or rows < batch_size):
+    if rows is not None and batch_size is None:
         return ""
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         return ""
@@ -166,6 +166,9 @@ class _Batches:
         )
         prefetch = arguments.get("prefetch_batches", 1)
         seed = arguments.get("local_shuffle_seed")
+        rows = arguments.get("local_shuffle_buffer_size")
+        # Ray rounds it up, too.
+        shuffle_rows = 0 if rows is None else max(rows, arguments.get("batch_size", 256))
         own = {
             "drop_last": arguments.get("drop_last", False),
             "prefetch_batches": prefetch,
@@ -177,7 +180,7 @@ class _Batches:
             options=lambda schema, meter: {**own, **steps.options(schema, meter)},
             batch_size=arguments.get("batch_size", 256),
             prefetch_batches=prefetch,
-            shuffle_rows=arguments.get("local_shuffle_buffer_size") or 0,
+            shuffle_rows=shuffle_rows,
             seed=random_seed() if seed is None else seed,
             epoch=self._epoch,
             of_block=steps.make,

@@ -23,13 +23,12 @@ def explain(error: BaseException) -> None:
         (
             exceptions.ObjectLostError,
             "a block was lost with the node or the process that held it, and could not be made again: "
-            "iterate again, and keep the process that made the data set alive. Objects of ray.put() and "
-            "ray.data.from_*() are not made again; those of read_*() and map_*() are, while max_retries allows",
+            "iterate again, and keep the process that made the data set alive. What ray.put() and "
+            "ray.data.from_*() hold is not made again; blocks of read_*() and map_*() are (max_retries)",
         ),
         (
             exceptions.WorkerCrashedError,
-            "a worker process died while it made a block: look for its log on that node, and iterate again; "
-            "retries are set with ray_remote_args={'max_retries': n} of the map function",
+            "a worker process died while it made a block: look for its log on that node, and iterate again",
         ),
         (
             exceptions.ActorDiedError,

@@ -14,17 +14,17 @@ from penstock._arguments import (
     MAX_INT,
     MAX_INT64,
     MAX_UINT64,
-    budget_bytes,
     check_bool,
+    check_bytes,
     check_callable,
     check_columns,
     check_filter,
     check_format,
     check_int,
-    check_memory_budget,
     check_nulls,
     check_prefetch_batches,
     check_seconds,
+    to_bytes,
 )
 from penstock._loader import Format, Nulls, Transforms
 from penstock._loader import Loader as _Loader
@@ -37,11 +37,13 @@ from penstock.ray._version import as_iterator, require
 
 __all__ = ["Loader"]
 
-_SPLIT = "Ray splits: dataset.streaming_split(n)[rank], or ray.train.get_dataset_shard() in a Ray Train worker"
+_SPLIT = (
+    "Ray splits: dataset.streaming_split(n)[rank], or ray.train.get_dataset_shard() in a Ray Train worker"
+)
 _NO_STATE = (
-    "a stream of Ray has no fixed order, so there is no position to go on from: save the model and the number of "
-    "the epoch by Ray Train's checkpoints (ray.train.report(checkpoint=...)) and begin the epoch anew; where "
-    "exact resume counts, read the files with penstock.Loader"
+    "a stream of Ray has no fixed order, so there is no position to go on from: save the model and the "
+    "number of the epoch by Ray Train's checkpoints (ray.train.report(checkpoint=...)) and begin the epoch "
+    "anew; where exact resume counts, read the files with penstock.Loader"
 )
 _REFUSED = {
     "rank": _SPLIT,
@@ -50,12 +52,16 @@ _REFUSED = {
     "balance": "streaming_split(n, equal=True) gives every rank as many rows",
     "epochs": "iterate again: each iteration is one execution of the data set",
     "filesystem": "Ray reads: ray.data.read_parquet(..., filesystem=...)",
-    "shuffle": "use local_shuffle_buffer_size (rows), and dataset.randomize_block_order() for what lies far apart",
+    "shuffle": "use local_shuffle_buffer_size (rows), after dataset.randomize_block_order()",
     "shuffle_window": "use local_shuffle_buffer_size (rows)",
     "preserve_order": "batches come in the order of the blocks always; "
     "DataContext.execution_options.preserve_order sets that of the blocks",
 }
-_COLLATE_FORMATS = {"ArrowBatchCollateFn": "pyarrow", "NumpyBatchCollateFn": "numpy", "PandasBatchCollateFn": "pandas"}
+_COLLATE_FORMATS = {
+    "ArrowBatchCollateFn": "pyarrow",
+    "NumpyBatchCollateFn": "numpy",
+    "PandasBatchCollateFn": "pandas",
+}
 
 
 class Loader:
@@ -70,8 +76,9 @@ class Loader:
         A shard is one of ``dataset.streaming_split(n)``, or what ``ray.train.get_dataset_shard`` returns.
     batch_size : int or None, default 256
         Rows per batch; only the last of an epoch may have fewer. None: Ray's blocks, as they come.
-    drop_last, columns, filter, transforms, nulls, finalize_fn, num_workers, collate_workers, in_order, seed, \
-limit, on_stats, on_stats_every_s
+    drop_last, columns, filter, transforms, nulls, finalize_fn, limit : optional
+        As in `penstock.Loader`.
+    num_workers, collate_workers, in_order, seed, on_stats, on_stats_every_s : optional
         As in `penstock.Loader`. Transforms run here, in the consumer: so blocks can carry what is small, such
         as JPEG, through the cluster.
     collate_fn : callable, optional
@@ -90,7 +97,7 @@ limit, on_stats, on_stats_every_s
     dtypes : torch.dtype or dict of them, optional
         What columns are cast to, natively: all numbers, or by name. Not with `collate_fn`.
     local_shuffle_buffer_size : int, optional
-        Rows of the windows in which rows are mixed, >= `batch_size`. Batches keep their size.
+        Rows of the windows in which rows are mixed, at least `batch_size`. Batches keep their size.
     local_shuffle_seed : int, optional
         What the order in the windows is made from, together with the number of the epoch. None: drawn anew.
     pin_memory : bool, default False
@@ -156,12 +163,10 @@ limit, on_stats, on_stats_every_s
                 raise ValueError(f"{name} has no meaning for a stream of Ray: {_REFUSED[name]}")
             raise TypeError(f"penstock.ray.Loader has no argument {name!r}")
         self._iterator = as_iterator(source)
-        self._batch_size = (
-            None if batch_size is None else check_int("batch_size", batch_size, 1, MAX_INT64)
-        )
+        self._batch_size = None if batch_size is None else check_int("batch_size", batch_size, 1, MAX_INT64)
         self._drop_last = check_bool("drop_last", drop_last)
         self._prefetch_batches = check_prefetch_batches(prefetch_batches)
-        budget_bytes(check_memory_budget(memory_budget))
+        to_bytes(check_bytes("memory_budget", memory_budget))
         self._native: dict[str, Any] = {
             "drop_last": self._drop_last,
             "columns": check_columns(columns),
@@ -214,7 +219,7 @@ limit, on_stats, on_stats_every_s
         running = None if self._running is None else self._running()
         if running is not None:
             running.close()
-        batches = self._iterate()
+        batches: Iterator[Any] = self._iterate()
         self._running = weakref.ref(batches)
         return batches
 
@@ -241,7 +246,12 @@ limit, on_stats, on_stats_every_s
         options = dict(self._native)
         if self._ray_format is not None:
             ray = steps.options(self._given(schema), meter)
-            return {**options, "format": ray["format"], "nulls": ray["nulls"], "collate_fn": ray["collate_fn"]}
+            return {
+                **options,
+                "format": ray["format"],
+                "nulls": ray["nulls"],
+                "collate_fn": ray["collate_fn"],
+            }
         options["format"] = self._format
         options["device"] = self._resolve_device()
         options["collate_fn"] = self._pinning(self._collate_fn)
@@ -281,12 +291,14 @@ limit, on_stats, on_stats_every_s
         return get_device()
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that epoch: it changes the local shuffle and what random transforms draw."""
+        """Make the next iteration that epoch: the local shuffle and random transforms follow from it."""
         self._epoch = check_int("epoch", epoch, 0, MAX_INT)
 
     def __len__(self) -> NoReturn:
         """Raise TypeError: Ray does not know the number of rows ahead."""
-        raise TypeError("a stream of Ray has no length: dataset.count() // batch_size, where that is worth it")
+        raise TypeError(
+            "a stream of Ray has no length: dataset.count() // batch_size, where that is worth it"
+        )
 
     def state_dict(self) -> NoReturn:
         """Raise ValueError, which says what to use instead."""
@@ -342,7 +354,9 @@ limit, on_stats, on_stats_every_s
 
     def __repr__(self) -> str:
         form = self._format if self._ray_format is None else self._ray_format
-        return f"ray.Loader(<{type(self._iterator).__name__}>, batch_size={self._batch_size}, format={form!r})"
+        return (
+            f"ray.Loader(<{type(self._iterator).__name__}>, batch_size={self._batch_size}, format={form!r})"
+        )
 
 
 def _check_dtypes(dtypes: Any, collate_fn: object) -> Any:
@@ -389,7 +403,9 @@ def _ray_format(batch_format: object, format: object, collate_fn: object) -> str
         raise ValueError(f"batch_format is 'numpy', 'pandas', 'pyarrow' or 'default', got {batch_format!r}")
     chosen = "numpy" if batch_format == "default" else batch_format
     if wanted not in (None, chosen):
-        raise ValueError(f"a {type(collate_fn).__name__} gets {wanted!r}, and batch_format is {batch_format!r}")
+        raise ValueError(
+            f"a {type(collate_fn).__name__} gets {wanted!r}, and batch_format is {batch_format!r}"
+        )
     return chosen
 
 
@@ -398,4 +414,4 @@ def _check_shuffle(rows: object, batch_size: int | None) -> int:
         return 0
     if batch_size is None:
         raise ValueError("local_shuffle_buffer_size needs a batch_size")
-    return check_int("local_shuffle_buffer_size", rows, batch_size, MAX_INT64)
+    return max(batch_size, check_int("local_shuffle_buffer_size", rows, 1, MAX_INT64))

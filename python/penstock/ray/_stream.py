@@ -54,7 +54,7 @@ def open_stream(iterator: Any, stop: threading.Event) -> Opened:
         if not is_early:
             return
         # The data set would keep what is left in the executor's queues until it is iterated over again.
-        dataset = getattr(iterator, "_base_dataset", None)
+        dataset: Any = getattr(iterator, "_base_dataset", None)
         if executor is not None and getattr(dataset, "_current_executor", None) is executor:
             dataset._current_executor = None
 
@@ -74,7 +74,7 @@ def _open_split(split: Any, stop: threading.Event) -> Opened:
 
 
 def _split_bundles(split: Any, stop: threading.Event, held: list[int]) -> Iterator[Any]:
-    """Ask the coordinator for this split's blocks, as the split does itself, but so that it can be stopped."""
+    """Ask the coordinator for this split's blocks, as the split itself does, but stoppable."""
     coordinator, number = split._coord_actor, split._output_split_idx
     epoch = _wait_for(coordinator.start_epoch.remote(number), stop)
     if epoch is None:

@@ -31,8 +31,8 @@ def require() -> None:
     )
     if not is_known:
         raise ImportError(
-            f"penstock.ray works with Ray 2.57 to 2.60, and Ray {version} is installed: {_INSTALL}, or iterate "
-            "with Ray's own iter_batches"
+            f"penstock.ray works with Ray 2.57 to 2.60, and Ray {version} is installed: {_INSTALL}, or "
+            "iterate with Ray's own iter_batches"
         )
     try:
         from ray.data import DataIterator

@@ -58,7 +58,7 @@ class TestLoader:
             collate_fn=lambda batch: batch["x"] * 2,
             finalize_fn=lambda batch: batch.tolist(),
         )
-        assert sum(loader, []) == [2.0 * x for x in range(20, 120)]
+        assert [value for batch in loader for value in batch] == [2.0 * x for x in range(20, 120)]
 
     def test_late_transforms_run_in_the_consumer(self, node: Any) -> None:
         from photos import jpeg
@@ -196,7 +196,7 @@ class TestBlocks:
 
     def test_blocks_of_other_types_say_which_column(self, node: Any) -> None:
         tables = [pa.table({"s": [1, 2]}), pa.table({"s": ["x"]})]
-        with pytest.raises(TypeError, match="'s' is int64 in the first block .* and string in a later one"):
+        with pytest.raises(TypeError, match=r"'s' is int64 in the first block .* and string in a later one"):
             list(ps.ray.Loader(node.data.from_arrow(tables)))
 
     def test_blocks_of_other_columns(self, node: Any) -> None:
@@ -218,7 +218,7 @@ class TestShuffle:
         loader = ps.ray.Loader(data, 8, local_shuffle_buffer_size=20, local_shuffle_seed=0)
         batches = [batch["x"].tolist() for batch in loader]
         assert [len(batch) for batch in batches] == [8] * 11 + [2]
-        rows = sum(batches, [])
+        rows = [row for batch in batches for row in batch]
         assert rows != sorted(rows)
         for begin in range(0, 90, 20):
             window = rows[begin : begin + 20]

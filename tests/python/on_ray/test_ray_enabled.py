@@ -1,0 +1,223 @@
+"""Calls of Ray's own that run through Penstock: what they give is what Ray gives."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import penstock as ps
+import pyarrow as pa
+import pytest
+from ray_support import Numbers, values
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which iterations have run through Penstock."""
+    from penstock.ray import _enabled
+
+    runs: list[str] = []
+    plain = _enabled.iterate
+
+    def iterate(iterator: Any, recipe: Any) -> Any:
+        runs.append(type(iterator).__name__)
+        return plain(iterator, recipe)
+
+    monkeypatch.setattr(_enabled, "iterate", iterate)
+    return runs
+
+
+@pytest.fixture
+def mixed(node: Any) -> Any:
+    """Columns of many types, in blocks of odd sizes."""
+    rng = np.random.default_rng(0)
+
+    def table(begin: int, rows: int) -> pa.Table:
+        numbers = np.arange(begin, begin + rows)
+        images = rng.integers(0, 255, (rows, 2, 3)).astype(np.uint8)
+        return pa.table(
+            {
+                "i": numbers,
+                "f": pa.array([None if n % 5 == 0 else n / 2 for n in numbers], pa.float32()),
+                "n": pa.array([None if n % 7 == 0 else int(n) for n in numbers], pa.int32()),
+                "b": numbers % 2 == 0,
+                "s": [f"row {n}" for n in numbers],
+                "t": pa.array(numbers * 10**6, pa.timestamp("us")),
+                "l": [list(range(n % 3)) for n in numbers],
+                "m": pa.ExtensionArray.from_storage(
+                    pa.fixed_shape_tensor(pa.uint8(), (2, 3)),
+                    pa.FixedSizeListArray.from_arrays(images.ravel(), 6),
+                ),
+            }
+        )
+
+    return node.data.from_arrow([table(0, 10), table(10, 3), table(13, 20)])
+
+
+def assert_same(got: Any, want: Any) -> None:
+    assert type(got) is type(want)
+    if isinstance(want, dict):
+        assert list(got) == list(want)
+        for name in want:
+            assert_same(got[name], want[name])
+    elif isinstance(want, np.ndarray):
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        if want.dtype == object:
+            assert [str(each) for each in got] == [str(each) for each in want]
+        else:
+            np.testing.assert_array_equal(got, want)
+    elif isinstance(want, pa.Table):
+        assert got.schema.equals(want.schema)
+        assert got.equals(want)
+    elif isinstance(want, pd.DataFrame):
+        pd.testing.assert_frame_equal(got.reset_index(drop=True), want.reset_index(drop=True))
+    else:
+        assert got.dtype == want.dtype
+        assert got.tolist() == want.tolist()
+
+
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow", "default"])
+def test_iter_batches_gives_what_ray_gives(mixed: Any, ran: list[str], batch_format: str) -> None:
+    arguments: dict[str, Any] = {"batch_size": 8, "batch_format": batch_format, "prefetch_batches": 1}
+    want = list(mixed.iter_batches(**arguments))
+    with ps.ray.enabled():
+        got = list(mixed.iter_batches(**arguments))
+    assert ran == ["DataIteratorImpl"]
+    assert len(got) == len(want)
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+
+
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow", None])
+def test_whole_blocks(mixed: Any, ran: list[str], batch_format: str | None) -> None:
+    want = list(mixed.iter_batches(batch_size=None, batch_format=batch_format))
+    with ps.ray.enabled():
+        got = list(mixed.iter_batches(batch_size=None, batch_format=batch_format))
+    assert ran == ["DataIteratorImpl"]
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_iter_torch_batches_gives_what_ray_gives(mixed: Any, ran: list[str], drop_last: bool) -> None:
+    import torch
+
+    data = mixed.select_columns(["i", "f", "b", "m"])
+    arguments: dict[str, Any] = {
+        "batch_size": 8,
+        "drop_last": drop_last,
+        "dtypes": {"i": torch.int32, "m": torch.float32, "f": torch.float64, "b": torch.bool},
+    }
+    want = list(data.iter_torch_batches(**arguments))
+    with ps.ray.enabled():
+        got = list(data.iterator().iter_torch_batches(**arguments))
+    assert ran == ["DataIteratorImpl"]
+    assert len(got) == len(want)
+    for each, other in zip(got, want, strict=True):
+        for name in other:
+            assert (each[name].dtype, each[name].shape) == (other[name].dtype, other[name].shape)
+            assert torch.equal(each[name].nan_to_num(), other[name].nan_to_num())
+
+
+@pytest.mark.parametrize("kind", ["Arrow", "Numpy", "Pandas"])
+def test_collate_classes_get_their_own_form(mixed: Any, ran: list[str], kind: str) -> None:
+    import ray.data.collate_fn as collate
+
+    base = getattr(collate, f"{kind}BatchCollateFn")
+    seen = []
+
+    class Collate(base):  # type: ignore[misc, valid-type]
+        def __call__(self, batch: Any) -> Any:
+            seen.append(type(batch))
+            import torch
+
+            return torch.as_tensor(np.asarray(batch["i"]).copy())
+
+    want = [each.tolist() for each in mixed.iter_torch_batches(batch_size=8, collate_fn=Collate())]
+    types = set(seen)
+    seen.clear()
+    with ps.ray.enabled():
+        got = [each.tolist() for each in mixed.iter_torch_batches(batch_size=8, collate_fn=Collate())]
+    assert got == want
+    assert set(seen) == types
+    assert [batch.tolist() for batch in ps.ray.Loader(mixed, 8, collate_fn=Collate())] == want
+    assert len(ran) == 1
+
+
+def test_shards_in_threads(numbers: Numbers, ran: list[str]) -> None:
+    shards = numbers(8, 32).streaming_split(2, equal=True)
+    got: list[list[int]] = [[], []]
+
+    def consume(rank: int) -> None:
+        got[rank] = values(shards[rank].iter_torch_batches(batch_size=16))
+
+    with ps.ray.enabled():
+        threads = [threading.Thread(target=consume, args=(rank,)) for rank in range(2)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert sorted(got[0] + got[1]) == list(range(256))
+    assert len(got[0]) == len(got[1])
+    assert ran == ["StreamSplitDataIterator"] * 2
+
+
+def test_local_shuffle_keeps_batches_whole(numbers: Numbers, ran: list[str]) -> None:
+    data = numbers(5, 30)
+    with ps.ray.enabled():
+        batches = data.iter_batches(batch_size=8, local_shuffle_buffer_size=40, local_shuffle_seed=3)
+        first = [batch["x"].tolist() for batch in batches]
+        second = [batch["x"].tolist() for batch in batches]
+    assert [len(batch) for batch in first] == [8] * 18 + [6]
+    assert sorted(sum(first, [])) == list(range(150))  # noqa: RUF017
+    assert first != second
+    assert len(ran) == 2
+
+
+def test_what_is_not_taken_over_runs_through_ray_with_one_warning(numbers: Numbers, ran: list[str]) -> None:
+    data = numbers(2, 10)
+    with ps.ray.enabled():
+        with pytest.warns(RuntimeWarning, match="batch_format=None with a batch_size is not taken over"):
+            want = [len(batch) for batch in data.iter_batches(batch_size=5, batch_format=None)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert want == [len(batch) for batch in data.iter_batches(batch_size=5, batch_format=None)]
+    assert ran == []
+
+
+def test_outside_of_the_context_ray_is_as_it_was(numbers: Numbers, ran: list[str]) -> None:
+    from ray.data import DataIterator
+
+    plain = DataIterator._iter_batches
+    with ps.ray.enabled(), ps.ray.enabled():
+        assert DataIterator._iter_batches is not plain
+    assert DataIterator._iter_batches is plain
+    with pytest.raises(KeyError), ps.ray.enabled():
+        raise KeyError
+    assert DataIterator._iter_batches is plain
+    next(iter(numbers(2, 10).iter_batches()))
+    assert ran == []
+
+
+def test_statistics_of_ray_are_filled(numbers: Numbers) -> None:
+    iterator = numbers(4, 64).iterator()
+    opened = []
+    plain = iterator._to_ref_bundle_iterator
+    iterator._to_ref_bundle_iterator = lambda: opened.append(plain()) or opened[-1]
+    with ps.ray.enabled():
+        for _ in iterator.iter_batches(batch_size=32):
+            pass
+    stats = opened[0][1]
+    assert (stats.iter_batches_total, stats.iter_rows_total) == (8, 256)
+    for name in ("initialize", "total", "get_ref_bundles", "get", "next_batch", "format_batch", "user"):
+        assert getattr(stats, f"iter_{name}_s").get() > 0, name
+    assert stats.iter_total_blocked_s.get() >= stats.iter_time_to_first_batch_s.get() > 0
+    assert stats.iter_prefetched_bytes == 0
+
+
+def test_a_generator_that_is_left_open_is_closed_by_its_end(numbers: Numbers) -> None:
+    with ps.ray.enabled():
+        batches = iter(numbers(6, 64).iter_batches(batch_size=16))
+        next(batches)
+        del batches  # No thread is left: see conftest.
