@@ -15,6 +15,7 @@ import pyarrow as pa
 from penstock._iter_threaded import iter_threaded
 from penstock._loader import Loader
 from penstock.ray._blocks import BlockStream
+from penstock.ray._errors import explain
 from penstock.ray._forms import own_copy
 from penstock.ray._meter import Meter
 from penstock.ray._shuffle import ShuffledBlocks
@@ -76,7 +77,11 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
     require_running()
     began_s = time.perf_counter()
     stop = threading.Event()
-    opened = open_stream(iterator, stop)
+    try:
+        opened = open_stream(iterator, stop)  # Waits for the first block.
+    except BaseException as error:
+        explain(error)
+        raise
     try:
         meter = Meter(opened.stats, iterator._get_dataset_tag(), began_s)
         blocks = BlockStream(opened.bundles, stop, recipe.rows_ahead, meter, opened.report)

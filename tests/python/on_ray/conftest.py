@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from ray_support import MIB, Numbers
+
+from on_ray.ray_support import MIB, Numbers, wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave Ray its own warnings."""
     for item in items:
-        if "on_ray" in item.path.parts:
+        if item.path.parent.name == "on_ray":
             item.add_marker(pytest.mark.filterwarnings("ignore:::ray"))
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(watchdog: None) -> Iterator[None]:
+    """Hold the promise for Penstock's own threads: Ray's come and go as they like."""
+    yield
+    wait_until(lambda: loader_threads() == [])
+    assert [each for each in threading.enumerate() if each.name.startswith("penstock")] == []
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,8 @@ import pandas as pd
 import penstock as ps
 import pyarrow as pa
 import pytest
-from ray_support import Numbers, values
+
+from on_ray.ray_support import Numbers, values
 
 
 @pytest.fixture

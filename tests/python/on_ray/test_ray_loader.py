@@ -12,7 +12,8 @@ import pandas as pd
 import penstock as ps
 import pyarrow as pa
 import pytest
-from ray_support import MIB, Numbers, values, wait_until
+
+from on_ray.ray_support import MIB, Numbers, values, wait_until
 
 
 class TestLoader:
