@@ -30,15 +30,7 @@ class Epochs:
     def __init__(
         self, paths: list[str], columns: list[str], batch_size: int, workers: int, **options: Any
     ) -> None:
-        ray.init(
-            num_cpus=workers,
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        start(workers, STORE_BYTES)
         self._options = {"batch_size": batch_size, "prefetch_batches": PREFETCH_BATCHES} | options
         self._dataset = ray.data.read_parquet(paths, columns=columns)
         types = pq.read_schema(paths[0])
@@ -50,6 +42,19 @@ class Epochs:
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def start(workers: int, store_bytes: int) -> None:
+    """A local cluster that keeps quiet."""
+    ray.init(
+        num_cpus=workers,
+        object_store_memory=store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _numbers(table: pa.Table) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import loader_threads
 
 from on_ray.ray_support import MIB, Numbers, wait_until
 
