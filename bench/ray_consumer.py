@@ -11,8 +11,9 @@ breaks        five iterations left after the first batch
 
 Of Ray's object store, sampled every 50 ms: "store" the most bytes at once, "unreferenced" the most of them
 that no reference counted (Ray deletes with a delay, which is in both figures), "left" the bytes two seconds
-after the last batch, and the threads more than at the start. Waits are without the first of each consumer. Every row
-must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked for.
+after the last batch, and the threads more than at the start. Waits are without the first of each consumer.
+Every row must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked
+for.
 """
 
 from __future__ import annotations
