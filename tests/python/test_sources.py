@@ -273,7 +273,7 @@ def test_close_waits_only_for_the_running_call() -> None:
     iterator = iter(loader)
     assert is_stalled.wait(5)
     loader.stats()
-    assert loader.memory()["blocks"]["current_bytes"] > 0
+    assert loader.memory()["blocks"]["peak_bytes"] > 0
     closer = threading.Thread(target=loader.close)
     closer.start()
     may_go_on.set()
