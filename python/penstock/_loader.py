@@ -374,7 +374,7 @@ class Loader:
         dict
             ``{account: {"current_bytes", "peak_bytes"}, "total": {...}, "budget_bytes",
             "over_budget_bytes"}`` with the accounts metadata, decode, blocks, slots, shuffle, user (batches
-            that you still hold), python and, beside the sum, device.
+            that you still hold), python and, beside the sum, device and store (of Ray).
         """
         return self._core.memory()
 

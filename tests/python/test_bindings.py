@@ -558,7 +558,18 @@ def test_reports_have_the_documented_names(numbers: str) -> None:
 
 def test_memory_names_every_account(numbers: str) -> None:
     memory = ps.Loader(numbers, format="numpy").memory()
-    accounts = ["metadata", "decode", "blocks", "slots", "shuffle", "user", "python", "device", "store", "total"]
+    accounts = [
+        "metadata",
+        "decode",
+        "blocks",
+        "slots",
+        "shuffle",
+        "user",
+        "python",
+        "device",
+        "store",
+        "total",
+    ]
     assert list(memory) == [*accounts, "budget_bytes", "over_budget_bytes"]
     assert set(memory["slots"]) == {"current_bytes", "peak_bytes"}
 
