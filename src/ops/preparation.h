@@ -45,7 +45,8 @@ class Preparation {
   arrow::Status MakeTensors();
   /// A dictionary column as a column of its values; others stay as they are.
   arrow::Status DecodeDictionary();
-  /// Missing strings become `value`. \return TypeError for other columns, and for numbers.
+  /// Missing strings become `value`; so do missing items of lists of numbers, whose missing lists become empty.
+  /// \return TypeError for other columns, and where text and numbers do not go together.
   arrow::Status Fill(const ops::FillNull& value);
 
   /// The array after all steps, with memory from `pool` where it is not the same.

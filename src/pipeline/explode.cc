@@ -1,43 +1,21 @@
 #include "pipeline/explode.h"
 
-#include <arrow/array/array_nested.h>
 #include <arrow/array/array_primitive.h>
 #include <arrow/buffer.h>
-#include <arrow/extension_type.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
-#include <arrow/util/checked_cast.h>
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
+#include "ops/flatten.h"
 #include "ops/list_reader.h"
 
 namespace penstock {
 namespace {
 
 using ArrayPtr = std::shared_ptr<arrow::Array>;
-
-ArrayPtr StorageOf(ArrayPtr array) {
-  while (array->type_id() == arrow::Type::EXTENSION) {
-    array = arrow::internal::checked_cast<const arrow::ExtensionArray&>(*array).storage();
-  }
-  return array;
-}
-
-arrow::Result<ArrayPtr> Flatten(const arrow::Array& lists, arrow::MemoryPool* pool) {
-  switch (lists.type_id()) {
-    case arrow::Type::LARGE_LIST:
-      return static_cast<const arrow::LargeListArray&>(lists).Flatten(pool);
-    case arrow::Type::LIST_VIEW:
-      return static_cast<const arrow::ListViewArray&>(lists).Flatten(pool);
-    case arrow::Type::LARGE_LIST_VIEW:
-      return static_cast<const arrow::LargeListViewArray&>(lists).Flatten(pool);
-    default:
-      return static_cast<const arrow::ListArray&>(lists).Flatten(pool);
-  }
-}
 
 int64_t NumberOf(const PieceReader::Piece& piece, int64_t row) {
   if (piece.row_numbers == nullptr) return piece.first_row + row;
@@ -85,7 +63,7 @@ arrow::Status CountItems(const ListReader& lists, const OutputColumn& output, co
 }
 
 arrow::Result<ArrayPtr> ItemsOf(const arrow::Array& lists, int64_t items, arrow::MemoryPool* pool) {
-  ARROW_ASSIGN_OR_RAISE(ArrayPtr flat, Flatten(lists, pool));
+  ARROW_ASSIGN_OR_RAISE(ArrayPtr flat, FlattenLists(lists, pool));
   if (flat->length() == items) return flat;
   return arrow::Status::Invalid("the lists have ", flat->length(), " items where ", items, " were counted");
 }
@@ -114,7 +92,7 @@ arrow::Status Explode(const Projection& projection, const std::vector<int>& outp
     const auto in_column = [&](const arrow::Status& status) {
       return status.ok() ? status : status.WithMessage("column '", output.path().ToString(), "': ", status.message());
     };
-    const ArrayPtr array = StorageOf(piece->rows->column(static_cast<int>(i)));
+    const ArrayPtr array = piece->rows->column(static_cast<int>(i));
     const auto lists = ListReader::Open(*array->data());
     ARROW_RETURN_NOT_OK(in_column(lists.status()));
     ARROW_RETURN_NOT_OK(in_column(CountItems(*lists, output, first, *piece, begins.data())));

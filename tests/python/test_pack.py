@@ -193,6 +193,31 @@ def test_missing_lists_and_items_follow_the_null_policy(write_parquet: Any) -> N
         assert batch["tokens"].tolist() == [[1, 9], [2, 0]]
 
 
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list, pa.list_view])
+@pytest.mark.parametrize("item", [pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.bool_()], ids=str)
+def test_lists_as_they_are_are_filled(make: Any, item: pa.DataType) -> None:
+    """nulls= fills items, and missing lists have none, packed or not."""
+    convert: Any = {pa.bool_(): bool, pa.float16(): np.float16}.get(item, int)
+    lists = [[convert(1), None, convert(0)], None, [], [None]]
+    table = pa.table({"x": pa.array(lists, make(item))})
+    (batch,) = quiet_loader(table, nulls={"x": 1})
+    assert batch["x"].tolist() == [1, 1, 0, 1]
+    assert batch["x_offsets"].tolist() == [0, 3, 3, 3, 4]
+    assert sorted(batch) == ["x", "x_offsets"]
+    (batch,) = quiet_loader(table, nulls={"x": 1}, format="arrow")
+    batch.validate(full=True)
+    assert batch["x"].to_pylist() == [[1, 1, 0], [], [], [1]]
+
+
+def test_what_does_not_fit_is_not_filled_in() -> None:
+    bytes_ = pa.array([[1, None]], pa.list_(pa.int8()))
+    table = pa.table({"x": bytes_, "d": pa.array([[None]], pa.list_(pa.date32()))})
+    with pytest.raises(ValueError, match=r"column 'x': .*300"):
+        quiet_loader(table, columns=["x"], nulls={"x": 300})
+    with pytest.raises(TypeError, match=r"column 'd': .*use nulls="):
+        quiet_loader(table, columns=["d"], nulls={"d": 1})
+
+
 def test_arrow_has_positions_and_no_offsets(write_parquet: Any) -> None:
     (batch,) = quiet_loader(
         write_parquet({"tokens": WITH_NULLS}), transforms={"tokens": ps.ops.pack(2)}, format="arrow"
