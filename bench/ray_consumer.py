@@ -123,7 +123,7 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         if each.error is not None:
             raise each.error
     time.sleep(SETTLE_S)
-    left = {"left_threads": threading.active_count() - threads_before - 1, "left_mib": watch.now_mib()}
+    left = {"left_threads": threading.active_count() - threads_before, "left_mib": watch.now_mib()}
     watch.stop()
     rows = chosen["blocks"] * chosen["rows"]
     ids = sorted(number for each in consumers for number in each.ids)

@@ -38,9 +38,7 @@ def made_on_all_nodes(ray: Any, blocks: int, rows: int) -> Any:
     def widen(batch: dict[str, Any]) -> dict[str, Any]:
         return {"x": batch["id"], "y": np.repeat(batch["id"][:, None], 4096, axis=1).astype("float32")}
 
-    return ray.data.range(blocks * rows, override_num_blocks=blocks).map_batches(
-        widen, batch_size=None, scheduling_strategy="SPREAD"
-    )
+    return ray.data.range(blocks * rows, override_num_blocks=blocks).map_batches(widen, batch_size=None)
 
 
 def test_blocks_come_from_all_nodes(cluster: Any) -> None:
