@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def train(config: dict[str, Any]) -> None:
             optimizer.step()
             rows += len(batch["x"])
             if epoch == 1 and begin == 0 and rank == 1:
+                time.sleep(5)  # Ray Train's controller learns of a checkpoint when it asks next.
                 os.kill(os.getpid(), signal.SIGKILL)  # The machine fails.
         metrics = {"epoch": epoch, "began_with": begin, "loss": loss.item(), "rows": rows}
         with tempfile.TemporaryDirectory() as folder:
