@@ -108,6 +108,13 @@ struct LoaderOptions {
   /// 1 MiB it may take more.
   int64_t shuffle_window_bytes = int64_t{256} << 20;
 
+  /// Rows whose values do not convert and row groups and files that cannot be read are left out, counted and named in
+  /// the statistics, instead of ending the iteration. No other batch changes for it. Everything goes through Arrow
+  /// arrays then, whatever use_direct_decode says.
+  bool skips_errors = false;
+  /// More errors than that in one iteration end it; -1: no limit.
+  int64_t max_errors = -1;
+
   /// False: everything goes through Arrow arrays. Slower, with equal results; for tests and for ruling out a suspect.
   bool use_direct_decode = true;
 };

@@ -49,7 +49,12 @@ struct StatsReport {
   int collate_workers = 0;  ///< 0: none, or on the caller's thread.
   int64_t slots_open = 0;   ///< Slots that may be open at once now.
   int64_t slots_grown = 0;  ///< How many were added because the caller waited while workers were idle.
+  /// What was passed over (LoaderOptions::skips_errors): rows left out of their batches; rows that got a fill value;
+  /// errors, of which one may be about many rows; and the first of these, in words.
   int64_t skipped = 0;
+  int64_t filled = 0;
+  int64_t errors = 0;
+  std::vector<std::string> error_messages;
   int64_t rows_dropped =
       0;  ///< Of the iteration that began last, all ranks together: nobody's, so that all get as many.
   int64_t rows_repeated = 0;  ///< ... that come again, so that all get as many.

@@ -111,6 +111,12 @@ def check_balance(balance: object) -> str | None:
     raise ValueError(f"balance is 'rows' or None, got {balance!r}")
 
 
+def check_on_error(on_error: object) -> str:
+    if isinstance(on_error, str) and on_error in ("raise", "skip"):
+        return on_error
+    raise ValueError(f"on_error is 'raise' or 'skip', got {on_error!r}")
+
+
 def check_prefetch_batches(prefetch_batches: object) -> Any:
     if isinstance(prefetch_batches, str):
         if prefetch_batches != "auto":

@@ -27,6 +27,7 @@ from penstock._arguments import (
     check_format,
     check_int,
     check_nulls,
+    check_on_error,
     check_prefetch_batches,
     check_seconds,
     check_uneven,
@@ -142,6 +143,15 @@ class Loader:
         of two. None: 1.
     limit : int, optional
         The most rows of an epoch, >= 0.
+    on_error : str, default "raise"
+        What happens to a row whose value does not convert (a broken photo, a number that does not fit), a row
+        group that cannot be decoded, a file that cannot be opened. "raise": the error ends the iteration.
+        "skip": such rows get the fill value that `nulls` has for their column, else they are left out of
+        their batch, which is then shorter; no other batch changes, and `stats` counts and names what was left
+        out. What your own Python raises is never skipped.
+    max_errors : int, optional
+        With ``on_error="skip"``: more errors than that in one iteration raise the last of them. None: no
+        limit.
     filesystem : pyarrow.fs.FileSystem or fsspec file system, optional
         Where the paths are. By default local, or what a URI names.
     on_stats : callable, optional
@@ -216,6 +226,8 @@ class Loader:
         balance: Literal["rows"] | None = None,
         epochs: int | None = None,
         limit: int | None = None,
+        on_error: str = "raise",
+        max_errors: int | None = None,
         filesystem: object = None,
         on_stats: Callable[[Stats], object] | None = None,
         on_stats_every_s: float = 10.0,
@@ -250,6 +262,8 @@ class Loader:
             "balance": check_balance(balance),
             "epochs": None if epochs is None else check_int("epochs", epochs, 1, MAX_INT),
             "limit": None if limit is None else check_int("limit", limit, 0, MAX_INT64),
+            "on_error": check_on_error(on_error),
+            "max_errors": None if max_errors is None else check_int("max_errors", max_errors, 0, MAX_INT64),
             "filesystem": filesystem,
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
@@ -498,6 +512,8 @@ def _make_core(
             seed=options["seed"],
             shuffle=options["shuffle"],
             shuffle_window_bytes=to_bytes(options["shuffle_window"]),
+            skips_errors=options["on_error"] == "skip",
+            max_errors=-1 if options["max_errors"] is None else options["max_errors"],
         ),
         direct_decode=options["_direct_decode"],
     )

@@ -16,6 +16,8 @@ struct OrderChoices {
   uint64_t seed;
   bool shuffle;
   int64_t shuffle_window_bytes;
+  bool skips_errors;
+  int64_t max_errors;
 
   void SetIn(LoaderOptions* options) const {
     options->rank = rank;
@@ -26,6 +28,8 @@ struct OrderChoices {
     options->seed = seed;
     options->shuffle = shuffle;
     options->shuffle_window_bytes = shuffle_window_bytes;
+    options->skips_errors = skips_errors;
+    options->max_errors = max_errors;
   }
 };
 

@@ -100,6 +100,9 @@ nb::dict ToDict(const StatsReport& report) {
   out["slots_open"] = report.slots_open;
   out["slots_grown"] = report.slots_grown;
   out["skipped"] = report.skipped;
+  out["filled"] = report.filled;
+  out["errors"] = report.errors;
+  out["error_messages"] = report.error_messages;
   out["rows_dropped"] = report.rows_dropped;
   out["rows_repeated"] = report.rows_repeated;
   out["row_groups_pruned"] = report.row_groups_pruned;

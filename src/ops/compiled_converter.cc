@@ -239,6 +239,13 @@ arrow::Status CompiledConverter::Gather(const uint8_t* table, const int32_t* ind
   return arrow::Status::OK();
 }
 
+bool CompiledConverter::Fill(int64_t length, SlotTarget target) const {
+  if (missing() == nullptr) return false;
+  FillAll(width_, missing(), length * items_, target.values);
+  if (target.mask != nullptr) std::memset(target.mask, 0, static_cast<size_t>(length * items_));
+  return true;
+}
+
 arrow::Status CompiledConverter::ConvertConstant(const arrow::Scalar& value, int64_t length, SlotTarget target) const {
   const int64_t elements = length * items_;
   if (elements == 0) return arrow::Status::OK();

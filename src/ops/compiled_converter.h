@@ -33,6 +33,7 @@ class CompiledConverter : public Converter {
   arrow::Status Gather(const uint8_t* table, const int32_t* indices, const uint8_t* valid, int64_t length,
                        int64_t first_row, SlotTarget target) const override;
   arrow::Status ConvertConstant(const arrow::Scalar& value, int64_t length, SlotTarget target) const override;
+  bool Fill(int64_t length, SlotTarget target) const override;
 
  protected:
   /// The calling thread's buffers, about 260 KiB: made at its first conversion, freed with the thread.

@@ -103,6 +103,9 @@ class Converter {
   /// Fills `length` missing or present copies of a single value (hive partition columns).
   virtual arrow::Status ConvertConstant(const arrow::Scalar& value, int64_t length, SlotTarget target) const = 0;
 
+  /// Writes the fill value that the column has for missing values to `length` rows; false where it has none.
+  virtual bool Fill(int64_t length, SlotTarget target) const = 0;
+
  protected:
   Field field_;
 };

@@ -12,7 +12,9 @@ constexpr int64_t kLeastGrowStepNs = 100'000;
 
 arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* timed_out) {
   while (true) {
-    if (auto batch = NextInHand()) return batch;
+    auto batch = NextInHand();
+    is_over_ = is_over_ || !batch.ok();
+    if (!batch.ok() || *batch) return batch;
     if (is_over_) return std::nullopt;
     auto taken = TakeSlot(deadline, timed_out);
     if (!taken.ok()) {
@@ -26,13 +28,15 @@ arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* tim
   }
 }
 
-std::optional<Batch> Scheduler::NextInHand() {
+arrow::Result<std::optional<Batch>> Scheduler::NextInHand() {
   const int64_t batch = hand_.next_batch;
-  auto next = hand_.Next(*plan_.layout, plan_.held_batches);
+  ARROW_ASSIGN_OR_RAISE(auto next, hand_.Next(*plan_.layout, plan_.ledger, plan_.held_batches));
   if (!next) return next;
+  plan_.stats->AddSkipped(hand_.lost_rows);
   const int64_t first_row =
       (hand_.first_row + batch * plan_.layout->batch_rows()) / plan_.layout->packing().slot_rows_per_row();
-  origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows()};
+  origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows() + hand_.lost_rows};
+  origin_.is_empty = next->num_rows() == 0;
   if (!hand_.source_places.empty()) {
     const SourcePlace* end = &hand_.source_places[static_cast<size_t>(batch)];
     origin_.source_rows = {end[0].row, end[1].row};
@@ -66,7 +70,9 @@ void Scheduler::HandOverLocked(int64_t index) {
   plan_.ledger->Move(plan_.slot_account, plan_.hand_account, slot.storage.bytes);
   hand_ = {};
   hand_.base = slot.storage.memory.data();
-  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<const ArenaFill>(std::move(slot.fill));
+  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<ArenaFill>(std::move(slot.fill));
+  hand_.lost = std::move(slot.lost);
+  hand_.keeps_lost = plan_.keeps_lost;
   hand_.num_rows = SlotRowsLocked(index);
   const int64_t batch_rows = plan_.layout->batch_rows();
   // Rows that a failure cut off from their batch are not given.

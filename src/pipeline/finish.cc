@@ -20,7 +20,7 @@ void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) 
       FinishPieceLocked(task, std::move(outcome), doomed);
       break;
     case Task::Kind::kMorsel:
-      FinishMorselLocked(task, outcome.status, doomed);
+      FinishMorselLocked(task, outcome, doomed);
       break;
     case Task::Kind::kMakeRoom:
       PlaceAllLocked(doomed);
@@ -64,6 +64,10 @@ void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doo
     outcome.status = Refused(outcome.status, chunk);
   }
   const bool is_placed_in_order = IsPlacedInOrder(stream.number);
+  if (!outcome.status.ok() && PassOverLocked(&chunk, &stream, outcome, doomed)) {
+    if (is_placed_in_order) PlaceLocked(stream.number, doomed);
+    return;
+  }
   if (!outcome.status.ok()) {
     stream.is_done = true;
     if (plan_.is_counted()) {
@@ -122,7 +126,8 @@ Lane* Scheduler::AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shar
   return chunk->lanes.back().get();
 }
 
-void Scheduler::FinishMorselLocked(const Task& task, const arrow::Status& status, Doomed* doomed) {
+void Scheduler::FinishMorselLocked(const Task& task, const Outcome& outcome, Doomed* doomed) {
+  const arrow::Status& status = outcome.status;
   Lane* lane = task.lane;
   --lane->in_flight;
   if (status.IsOutOfMemory() && lane->kind == Lane::Kind::kDirect && !task.is_last_try) {
@@ -137,6 +142,8 @@ void Scheduler::FinishMorselLocked(const Task& task, const arrow::Status& status
   } else {
     Slot& slot = open_.at(task.slot);
     slot.filled_cells += task.rows * lane->num_cells_per_row();
+    if (!outcome.lost.empty()) slot.lost.resize(static_cast<size_t>(plan_.layout->rows()));
+    for (const int64_t row : outcome.lost) slot.lost[static_cast<size_t>(row)] = true;
     if (is_consumer_waiting_ && IsCompleteLocked(task.slot, slot)) ready_.NotifyOne();
     if (lane->is_exclusive() && lane->next_row < lane->end_row) lanes_.insert(KeyOf(lane));
   }

@@ -132,16 +132,31 @@ arrow::Status GatherBatch(std::span<const std::shared_ptr<const Slab>> slabs, st
 
 }  // namespace
 
-arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch) {
+arrow::Result<std::shared_ptr<arrow::Array>> StorageColumn(const Batch& batch, int column) {
+  ARROW_ASSIGN_OR_RAISE(const auto array, batch.ArrayColumn(column));
+  return arrow::MakeArray(StorageOf(*array->data()));
+}
+
+arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost) {
   auto slab = std::make_shared<Slab>();
+  slab->lost = std::move(lost);
   slab->arrays.resize(static_cast<size_t>(batch.num_columns()));
   for (int i = 0; i < batch.num_columns(); ++i) {
     if (batch.schema()[static_cast<size_t>(i)].varying == nullptr) continue;
-    ARROW_ASSIGN_OR_RAISE(const auto array, batch.ArrayColumn(i));
-    slab->arrays[static_cast<size_t>(i)] = arrow::MakeArray(StorageOf(*array->data()));
+    ARROW_ASSIGN_OR_RAISE(slab->arrays[static_cast<size_t>(i)], StorageColumn(batch, i));
   }
   slab->batch = std::move(batch);
   return slab;
+}
+
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_rows,
+                int64_t slot_row, LostRows* lost) {
+  if (std::all_of(slabs.begin(), slabs.end(), [](const auto& slab) { return slab->lost.empty(); })) return;
+  lost->resize(static_cast<size_t>(slot_rows));
+  for (const SlabRow& row : rows) {
+    const LostRows& from = slabs[row.slab]->lost;
+    (*lost)[static_cast<size_t>(slot_row++)] = !from.empty() && from[row.row];
+  }
 }
 
 void GatherFixed(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,

@@ -11,6 +11,7 @@
 
 #include "batch/slot_layout.h"
 #include "penstock/batch.h"
+#include "pipeline/compact.h"
 
 namespace penstock {
 
@@ -18,16 +19,26 @@ namespace penstock {
 struct Slab {
   Batch batch;
   std::vector<std::shared_ptr<arrow::Array>> arrays;  ///< By column; null for columns of fixed size.
+  LostRows lost;
 };
 
-/// \return CapacityError where a column of a type with 32-bit offsets has too much in one slab.
-arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch);
+/// A column of varying size as VaryingColumn::Count() and Copy() take it, over the batch's memory: no extension types.
+/// Call it once for a column. \return as Batch::ArrayColumn().
+arrow::Result<std::shared_ptr<arrow::Array>> StorageColumn(const Batch& batch, int column);
+
+/// \param lost  by row of the batch. \return CapacityError where a column of a type with 32-bit offsets has too much in
+/// one slab.
+arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost);
 
 /// Where a row of a window lies: slab and row in it.
 struct SlabRow {
   uint32_t slab = 0;
   uint32_t row = 0;
 };
+
+/// Which of the rows are lost, by row of a slot of `slot_rows` rows.
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_rows,
+                int64_t slot_row, LostRows* lost);
 
 /// Copies rows of slabs to rows of a slot: `rows` to the slot's rows from `slot_row` on. Columns of fixed size.
 ///

@@ -56,7 +56,7 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
   std::vector<PieceStream> streams(static_cast<size_t>(NumStreams(projection)));
   for (size_t i = 0; i < streams.size(); ++i) {
     streams[i].number = static_cast<int>(i);
-    streams[i].piece_rows = piece_rows;
+    streams[i].piece_rows = streams[i].whole_piece_rows = piece_rows;
     streams[i].next_row = chunk.spec.first_row;
   }
   // By position: a column is in the same stream in every row group, whatever the others' way there.

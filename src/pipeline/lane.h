@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "memory/reserved_pool.h"
@@ -28,6 +29,8 @@ struct Block {
   std::shared_ptr<ReservedPool> pool;
   PieceReader::Piece piece;
   int64_t bytes = 0;
+  bool is_lost = false;  ///< Its rows could not be read: missing values stand in for them.
+  std::string error;     ///< Why; empty where an earlier block has told of it.
 };
 
 struct Chunk;
@@ -78,6 +81,10 @@ struct PieceStream {
   std::vector<int> outputs;  ///< Positions in Projection::outputs.
   int64_t next_row = 0;      ///< Within the row group: where the next piece begins.
   int64_t piece_rows = 0;
+  int64_t whole_piece_rows = 0;  ///< Before anything was refused or failed.
+  int64_t lost_begin_row = 0;    ///< From here...
+  int64_t lost_end_row = 0;      ///< ... up to here nothing can be read, for this reason:
+  std::string error;
   bool is_in_flight = false;
   bool is_done = false;
   int64_t starved_at = -1;  ///< As Lane::starved_at.
@@ -92,6 +99,8 @@ struct PieceStream {
   std::deque<Unplaced> unplaced;
   arrow::Status failure;  ///< Discovered plans: of the piece after those in `unplaced`.
   std::unique_ptr<PieceReader> reader;
+
+  bool is_at_lost() const { return next_row >= lost_begin_row && next_row < lost_end_row; }
 };
 
 /// A row group that is open: its reservation, its lanes, and the readers of what goes through Arrow.

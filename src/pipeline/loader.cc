@@ -15,6 +15,7 @@
 #include "pipeline/scheduler.h"
 #include "pipeline/survey.h"
 #include "plan/order.h"
+#include "source/skipping_source.h"
 
 namespace penstock {
 namespace {
@@ -122,6 +123,8 @@ class LoaderImpl : public Loader {
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
+  arrow::Result<std::optional<Batch>> NextWithRows(Scheduler* epoch, Mixer* mixer, Scheduler::Deadline deadline,
+                                                   bool* timed_out);
   void End(bool is_closing);
   void AbandonAfterFork() PENSTOCK_NO_THREAD_SAFETY_ANALYSIS;
   std::shared_ptr<Scheduler> CurrentEpoch() const {
@@ -176,6 +179,14 @@ arrow::Status LoaderImpl::Init() {
   ARROW_RETURN_NOT_OK(CheckOptions(options_));
   if (options_.num_workers < 0) options_.num_workers = AvailableCores();
   ARROW_ASSIGN_OR_RAISE(source_, MakeSource(options_, &stats_->io));
+  if (options_.skips_errors) {
+    options_.use_direct_decode = false;
+    if (source_->is_counted() && source_->num_files() > 0) {
+      source_ = SkipBadFiles(std::move(source_), [this](const arrow::Status& status) {
+        return TooManyErrors(stats_->AddFileError(status.message()), options_.max_errors, status);
+      });
+    }
+  }
   metadata_bytes_ = source_->MemoryBytes();
   {
     const auto vocabulary_pool = ReservedPool::TryMake(ledger_, 0, Account::kMetadata);
@@ -321,6 +332,9 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.skip_items = start.skip_items;
   plan.seed = options_.seed;
   plan.most_decode_bytes = most_decode_bytes_;
+  plan.skips_errors = options_.skips_errors;
+  plan.max_errors = options_.max_errors;
+  plan.may_lose_rows = !order_->is_divided();
   plan.ledger = ledger_;
   plan.stats = stats_;
   plan.held_batches = held_batches_;
@@ -344,6 +358,7 @@ arrow::Status LoaderImpl::StartEpoch() {
     plan.drop_last = false;
     plan.slot_account = plan.hand_account = Account::kShuffle;
     plan.keeps_slots = true;
+    plan.keeps_lost = true;
     plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);
   }
   auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));
@@ -371,6 +386,22 @@ arrow::Status LoaderImpl::StartEpoch() {
   return arrow::Status::OK();
 }
 
+// Passes over batches whose rows were all left out.
+arrow::Result<std::optional<Batch>> LoaderImpl::NextWithRows(Scheduler* epoch, Mixer* mixer,
+                                                             Scheduler::Deadline deadline, bool* timed_out) {
+  while (true) {
+    auto batch = mixer != nullptr ? mixer->Next(deadline, timed_out) : epoch->Next(deadline, timed_out);
+    if (!batch.ok() || !*batch || (*batch)->num_rows() > 0) return batch;
+    if (options_.world_size > 1) {
+      return arrow::Status::Invalid(
+          "all rows of a batch were left out, and without it this rank would be out of step; "
+          "pass a fill value in `nulls`, or write the data without: ",
+          stats_->LastError());
+    }
+    order_->Took(mixer != nullptr ? &mixer->origin() : &epoch->origin());
+  }
+}
+
 arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline deadline, bool* timed_out) {
   ARROW_RETURN_NOT_OK(CheckUsable());
   bool ignored = false;
@@ -385,7 +416,7 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
   }
   if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
   const auto mixer = CurrentMixer();
-  auto batch = mixer != nullptr ? mixer->Next(deadline, timed_out) : epoch->Next(deadline, timed_out);
+  auto batch = NextWithRows(epoch.get(), mixer.get(), deadline, timed_out);
   if (*timed_out) return batch;
   if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
   if (!batch.ok()) has_failed_ = has_failed_ || !batch.status().IsCapacityError();

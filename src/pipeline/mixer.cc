@@ -95,7 +95,7 @@ arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Scheduler::Deadline d
   ARROW_ASSIGN_OR_RAISE(auto batch, source_->Next(deadline, &timed_out));
   if (timed_out) return nullptr;
   if (!batch) return arrow::Status::IOError("the data has become shorter since the loader was made");
-  return MakeSlab(std::move(*batch));
+  return MakeSlab(std::move(*batch), source_->lost_rows());
 }
 
 void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
@@ -250,6 +250,7 @@ arrow::Status Mixer::Mix(const Job& job) {
                                           static_cast<uint32_t>(row & (plan_.slab_rows - 1))};
         }
         const std::span<const SlabRow> strip(rows.data(), static_cast<size_t>(n));
+        GatherLost(from.slabs, strip, plan_.layout->rows(), slot_row, &slot.lost);
         GatherFixed(from.slabs, strip, *plan_.layout, base, slot_row);
         ARROW_RETURN_NOT_OK(GatherVarying(from.slabs, strip, *plan_.layout, base, slot_row, &slot.fill, take));
         at += n;

@@ -93,6 +93,7 @@ class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
     explicit Slot(const SlotLayout& layout) : fill(layout) {}
     SlotStorage storage;
     ArenaFill fill;
+    LostRows lost;
     int64_t rows = 0;  ///< That are there.
   };
   struct Job {

@@ -8,8 +8,11 @@ namespace penstock {
 arrow::Result<std::optional<Batch>> Mixer::Next(Scheduler::Deadline deadline, bool* timed_out) {
   while (true) {
     const int64_t first_row = hand_.first_row + hand_.next_batch * plan_.layout->batch_rows();
-    if (auto batch = hand_.Next(*plan_.layout, plan_.held_batches)) {
-      origin_.rows = origin_.source_rows = {first_row, first_row + batch->num_rows()};
+    ARROW_ASSIGN_OR_RAISE(auto batch, hand_.Next(*plan_.layout, plan_.ledger, plan_.held_batches));
+    if (batch) {
+      plan_.stats->AddSkipped(hand_.lost_rows);
+      origin_.rows = origin_.source_rows = {first_row, first_row + batch->num_rows() + hand_.lost_rows};
+      origin_.is_empty = batch->num_rows() == 0;
       return batch;
     }
     if (is_over_) return std::nullopt;
@@ -30,7 +33,8 @@ bool Mixer::HandOverLocked() {
   Slot& slot = *mixed_.front();
   plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
   hand_.base = slot.storage.memory.data();
-  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<const ArenaFill>(std::move(slot.fill));
+  if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<ArenaFill>(std::move(slot.fill));
+  hand_.lost = std::move(slot.lost);
   hand_.num_rows = slot.rows;
   hand_.next_batch = 0;
   const int64_t batch_rows = plan_.layout->batch_rows();

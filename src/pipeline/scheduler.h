@@ -43,6 +43,10 @@ struct EpochPlan {
   /// What comes back and is not wanted now stays mapped, and in hand_account, until it is: for many slots that come
   /// back at once, as a window's do.
   bool keeps_slots = false;
+  bool skips_errors = false;  ///< See LoaderOptions...
+  int64_t max_errors = -1;
+  bool may_lose_rows = false;  ///< Where a filter decides: nobody has counted the rows of row groups that fail.
+  bool keeps_lost = false;     ///< Lost rows stay in their batches, see lost_rows(); for slots of one batch.
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
@@ -80,6 +84,8 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
 
   /// Of the batch that Next() gave last; for the consumer's thread.
   const BatchOrigin& origin() const { return origin_; }
+  /// Of the same batch, with EpochPlan::keeps_lost.
+  const LostRows& lost_rows() const { return hand_.lost; }
 
   void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
 
@@ -96,6 +102,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
     SlotStorage storage;
     ArenaFill fill;
     int64_t filled_cells = 0;
+    LostRows lost;
   };
   /// How far rows have their places, in one stream: those of discovered plans in slots, those of varying size in
   /// arenas.
@@ -128,6 +135,8 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
     std::shared_ptr<const Block> block;  ///< kPiece; null at the end of the row group.
     int64_t piece_first_row = 0;
     int64_t piece_rows_read = 0;
+    bool is_row_error = false;  ///< kPiece: the rows were read, but one of them cannot be prepared.
+    std::vector<int64_t> lost;  ///< kMorsel: rows of the slot.
   };
   /// What must be destroyed after the mutex is released.
   struct Doomed {
@@ -162,10 +171,18 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   Outcome Execute(const Task& task);
   Outcome ExecutePlan(const Task& task);
   Outcome ExecutePiece(const Task& task);
-  arrow::Status ExecuteMorsel(const Task& task);
-  arrow::Status ConvertBlock(const Task& task);
-  arrow::Status ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key);
-  arrow::Status CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
+  arrow::Status ExecuteMorsel(const Task& task, Outcome* outcome);
+  arrow::Status ConvertBlock(const Task& task, Outcome* outcome);
+  arrow::Status ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key, Outcome* outcome);
+  bool FillColumn(const Task& task, size_t column, int64_t offset);
+  void CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
+  // Skipping errors (skip.cc).
+  arrow::Result<PieceReader::Piece> MissingPiece(const Chunk& chunk, const PieceStream& stream) const;
+  bool PassOverLocked(Chunk* chunk, PieceStream* stream, const Outcome& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  arrow::Status CountError(const arrow::Status& status);
+  arrow::Status ConvertByRows(const Task& task, const OutputColumn& output, const arrow::Array& array,
+                              const RowKey& key, SlotTarget target, Outcome* outcome);
+  void LoseRows(const Task& task, int64_t first, int64_t rows, Outcome* outcome) const;
   arrow::Status Prepare(const Chunk& chunk, const PieceStream& stream, PieceReader::Piece* piece) const;
   arrow::Status ConvertConstants(const Task& task);
   void WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target);
@@ -174,7 +191,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   void FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void FinishPlanLocked(Outcome outcome) PENSTOCK_REQUIRES(mu_);
   void FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void FinishMorselLocked(const Task& task, const arrow::Status& status, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FinishMorselLocked(const Task& task, const Outcome& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   Lane* AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block, int64_t block_row,
                            int64_t begin_row, int64_t rows) PENSTOCK_REQUIRES(mu_);
   void RetireChunkLocked(Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
@@ -216,7 +233,7 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   int64_t SlotEndLocked() const PENSTOCK_REQUIRES(mu_);
 
   // The consumer (consumer.cc).
-  std::optional<Batch> NextInHand();
+  arrow::Result<std::optional<Batch>> NextInHand();
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
   arrow::Status WorkOnce() PENSTOCK_REQUIRES(mu_);
   bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "memory/scratch_pool.h"
+
 namespace penstock {
 namespace {
 
@@ -23,11 +25,18 @@ struct BatchHold {
 
 SlotLease::~SlotLease() { home_->ReturnSlot(std::move(storage_)); }
 
-std::optional<Batch> SlotHand::Next(const SlotLayout& layout,
-                                    const std::shared_ptr<std::atomic<int64_t>>& held_batches) {
+arrow::Result<std::optional<Batch>> SlotHand::Next(const SlotLayout& layout, const std::shared_ptr<Ledger>& ledger,
+                                                   const std::shared_ptr<std::atomic<int64_t>>& held_batches) {
   if (next_batch == num_batches) return std::nullopt;
   const int64_t batch = next_batch++;
-  const int64_t rows = std::min(layout.batch_rows(), num_rows - batch * layout.batch_rows());
+  int64_t rows = std::min(layout.batch_rows(), num_rows - batch * layout.batch_rows());
+  lost_rows = 0;
+  if (!lost.empty() && !keeps_lost) {
+    ScratchPool scratch(ledger);
+    ARROW_ASSIGN_OR_RAISE(const int64_t kept, Compact(layout, lost, batch, rows, base, fill.get(), &scratch));
+    lost_rows = rows - kept;
+    rows = kept;
+  }
   std::shared_ptr<SlotLease> held = lease;
   if (next_batch == num_batches) lease.reset();  // From here on the batches alone hold the slot.
   auto hold = std::make_shared<BatchHold>(std::move(held), held_batches);

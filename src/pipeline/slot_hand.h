@@ -9,6 +9,8 @@
 #include "batch/slot_layout.h"
 #include "memory/slot_memory.h"
 #include "penstock/batch.h"
+#include "penstock/ledger.h"
+#include "pipeline/compact.h"
 #include "plan/epoch_run.h"
 
 namespace penstock {
@@ -46,7 +48,9 @@ class SlotLease {
 struct SlotHand {
   std::shared_ptr<SlotLease> lease;
   uint8_t* base = nullptr;
-  std::shared_ptr<const ArenaFill> fill;  ///< Null where there are no arenas.
+  std::shared_ptr<ArenaFill> fill;  ///< Null where there are no arenas.
+  LostRows lost;
+  bool keeps_lost = false;  ///< Batches keep their lost rows, for who asks for `lost`.
   int64_t next_batch = 0;
   int64_t num_batches = 0;
   int64_t num_rows = 0;
@@ -54,8 +58,12 @@ struct SlotHand {
   std::vector<SourcePlace>
       source_places;  ///< Discovered plans: in the run, where the first batch begins and each ends.
 
-  /// The next batch, whose rows `batch_rows` counts in the iteration; nullopt where none is left.
-  std::optional<Batch> Next(const SlotLayout& layout, const std::shared_ptr<std::atomic<int64_t>>& held_batches);
+  int64_t lost_rows = 0;  ///< Left out of the batch given last.
+
+  /// The next batch; nullopt where none is left. It has no rows where all of them were lost.
+  /// \return OutOfMemory where lost rows cannot be taken out.
+  arrow::Result<std::optional<Batch>> Next(const SlotLayout& layout, const std::shared_ptr<Ledger>& ledger,
+                                           const std::shared_ptr<std::atomic<int64_t>>& held_batches);
 };
 
 }  // namespace penstock

@@ -9,6 +9,7 @@
 #include "memory/scratch_pool.h"
 #include "pipeline/explode.h"
 #include "pipeline/scheduler.h"
+#include "source/skipping_source.h"
 
 namespace penstock {
 namespace {
@@ -73,7 +74,7 @@ Scheduler::Outcome Scheduler::Execute(const Task& task) {
       return ExecutePiece(task);
     case Task::Kind::kMorsel: {
       Outcome outcome;
-      outcome.status = ExecuteMorsel(task);
+      outcome.status = ExecuteMorsel(task, &outcome);
       return outcome;
     }
     case Task::Kind::kMakeRoom:  // Room was made before this.
@@ -116,20 +117,22 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   Outcome outcome;
   Chunk& chunk = *task.chunk;
   PieceStream& stream = *task.stream;
-  if (stream.reader == nullptr) {
+  const bool is_lost = stream.is_at_lost();
+  if (stream.reader == nullptr && !is_lost) {
     auto opened = chunk.spec.input->OpenPieces(*plan_.projection, chunk.spec.index, stream.outputs, chunk.pool,
                                                stream.piece_rows, stream.next_row);
     outcome.status = opened.status();
     if (!outcome.status.ok()) return outcome;
     stream.reader = std::move(*opened);
   }
-  auto piece = stream.reader->Next();
+  auto piece = is_lost ? MissingPiece(chunk, stream) : stream.reader->Next();
   outcome.status = piece.status();
   if (!outcome.status.ok() || piece->rows == nullptr) return outcome;
   outcome.piece_first_row = piece->first_row;
   outcome.piece_rows_read = piece->rows_read;
   if (!plan_.is_counted()) CutAt(chunk.spec.end_row, &*piece);
   outcome.status = Prepare(chunk, stream, &*piece);
+  outcome.is_row_error = !outcome.status.ok();
   if (!outcome.status.ok()) return outcome;
   plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
   if (plan_.projection->packing.is_any()) {
@@ -141,15 +144,18 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
       return outcome;
     }
   }
-  outcome.block = std::make_shared<Block>(chunk.pool, std::move(*piece));
+  auto block = std::make_shared<Block>(chunk.pool, std::move(*piece));
+  block->is_lost = is_lost;
+  if (is_lost && stream.next_row == stream.lost_begin_row) block->error = stream.error;
+  outcome.block = std::move(block);
   return outcome;
 }
 
-arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
+arrow::Status Scheduler::ExecuteMorsel(const Task& task, Outcome* outcome) {
   Lane& lane = *task.lane;
   if (lane.kind == Lane::Kind::kConstant) return ConvertConstants(task);
   if (lane.kind == Lane::Kind::kBlock) {
-    ARROW_RETURN_NOT_OK(ConvertBlock(task));
+    ARROW_RETURN_NOT_OK(ConvertBlock(task, outcome));
     return ConvertConstants(task);
   }
   const Chunk& chunk = *task.chunk;
@@ -163,7 +169,7 @@ arrow::Status Scheduler::ExecuteMorsel(const Task& task) {
   return lane.reader->Read(task.rows, targets, task.begin_row - task.slot * plan_.layout->rows());
 }
 
-arrow::Status Scheduler::ConvertBlock(const Task& task) {
+arrow::Status Scheduler::ConvertBlock(const Task& task, Outcome* outcome) {
   const Lane& lane = *task.lane;
   const PieceReader::Piece& piece = lane.block->piece;
   const int64_t offset = lane.block_row + task.begin_row - lane.begin_row;
@@ -171,27 +177,46 @@ arrow::Status Scheduler::ConvertBlock(const Task& task) {
   RowKey key = RowKeyOf(task.chunk->spec, piece, offset);
   key.seed = plan_.seed;
   key.pool = &scratch;
-  for (size_t i = 0; i < lane.outputs.size(); ++i) {
-    const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[i])];
-    const arrow::Array& array = *piece.rows->column(static_cast<int>(i));
-    if (output.converter == nullptr) {
-      arrow::Status status = CopyVarying(task, lane.outputs[i], array, offset);
-      if (!status.ok()) return InColumn(status, *task.chunk, output.path().ToString());
-      continue;
-    }
-    ARROW_RETURN_NOT_OK(ConvertColumn(task, i, offset, key));
+  if (!lane.block->error.empty() && offset == 0) {
+    ARROW_RETURN_NOT_OK(CountError(arrow::Status::IOError(lane.block->error)));
   }
+  for (size_t i = 0; i < lane.outputs.size(); ++i) {
+    if (!lane.block->is_lost) {
+      ARROW_RETURN_NOT_OK(ConvertColumn(task, i, offset, key, outcome));
+    } else if (!FillColumn(task, i, offset)) {
+      LoseRows(task, 0, task.rows, outcome);
+    }
+  }
+  if (lane.block->is_lost && outcome->lost.empty()) plan_.stats->AddFilled(task.rows);
   return arrow::Status::OK();
 }
 
-arrow::Status Scheduler::ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key) {
+arrow::Status Scheduler::ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key,
+                                       Outcome* outcome) {
   const Lane& lane = *task.lane;
   const PieceReader::Piece& piece = lane.block->piece;
   const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[column])];
   const arrow::Array& array = *piece.rows->column(static_cast<int>(column));
+  const std::string name = output.path().ToString();
+  if (output.converter == nullptr) {
+    const VaryingColumn& varying = *output.field.varying;
+    const int64_t end_row = offset + task.rows;
+    for (int64_t row = varying.FindNull(array, offset, task.rows); row >= 0;
+         row = varying.FindNull(array, row + 1, end_row - row - 1)) {
+      const arrow::Status status = InColumn(MissingValue(piece, row), *task.chunk, name);
+      if (!plan_.skips_errors) return status;
+      ARROW_RETURN_NOT_OK(CountError(status));
+      LoseRows(task, row - offset, 1, outcome);
+    }
+    CopyVarying(task, lane.outputs[column], array, offset);
+    return arrow::Status::OK();
+  }
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   const SlotTarget target = TargetOf(*plan_.layout, task.base, lane.outputs[column], slot_row);
   arrow::Status status = output.converter->ConvertArray(array, offset, task.rows, key, target);
+  if (!status.ok() && plan_.skips_errors && IsDataError(status)) {
+    return ConvertByRows(task, output, array, key, target, outcome);
+  }
   if (!status.ok() && piece.documents != nullptr) {
     // Once more, for a message with the numbers of rows in place of those of items.
     std::vector<int64_t> rows(static_cast<size_t>(task.rows));
@@ -200,16 +225,27 @@ arrow::Status Scheduler::ConvertColumn(const Task& task, size_t column, int64_t 
     by_rows.row_numbers = rows.data();
     status = output.converter->ConvertArray(array, offset, task.rows, by_rows, target);
   }
-  return InColumn(status, *task.chunk, output.path().ToString());
+  return InColumn(status, *task.chunk, name);
+}
+
+// What stands for rows that could not be read; false where the column has no fill value.
+bool Scheduler::FillColumn(const Task& task, size_t column, int64_t offset) {
+  const Lane& lane = *task.lane;
+  const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[column])];
+  if (output.converter == nullptr) {
+    const arrow::Array& array = *lane.block->piece.rows->column(static_cast<int>(column));
+    CopyVarying(task, lane.outputs[column], array, offset);
+    return !output.field.has_mask && output.field.varying->FindNull(array, offset, task.rows) < 0;
+  }
+  const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
+  return output.converter->Fill(task.rows, TargetOf(*plan_.layout, task.base, lane.outputs[column], slot_row));
 }
 
 // Rows of one slot, batch by batch, to their place in its arenas.
-arrow::Status Scheduler::CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset) {
+void Scheduler::CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset) {
   const SlotLayout& layout = *plan_.layout;
   const Lane& lane = *task.lane;
   const VaryingColumn& varying = *(*layout.schema())[static_cast<size_t>(output)].varying;
-  const int64_t missing = varying.FindNull(array, offset, task.rows);
-  if (missing >= 0) return MissingValue(lane.block->piece, missing);
   const std::vector<uint8_t*> strands = layout.Strands(task.base, output);
   const auto num_domains = static_cast<size_t>(varying.num_domains());
   const size_t first_domain = static_cast<size_t>(layout.first_domain(output));
@@ -239,7 +275,6 @@ arrow::Status Scheduler::CopyVarying(const Task& task, int output, const arrow::
     varying.Copy(array, row_offset, rows, target);
     row += rows;
   }
-  return arrow::Status::OK();
 }
 
 void Scheduler::WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target) {

@@ -18,6 +18,7 @@ struct BatchOrigin {
   RowRange rows;
   RowRange source_rows;
   int64_t source_items = 0;  ///< Of the row behind source_rows: items that were given (ops::Pack).
+  bool is_empty = false;     ///< All of its rows were left out: it is not given.
 };
 
 /// A place among the rows that are read: in front of a row, or behind some of its items.

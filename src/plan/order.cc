@@ -57,6 +57,10 @@ arrow::Status Order::CheckRanks() const {
                                   options_->rank);
   }
   if (options_->epochs < 1) return arrow::Status::Invalid("epochs must be at least 1, not ", options_->epochs);
+  if (projection_->packing.is_any() && options_->skips_errors) {
+    return arrow::Status::Invalid(
+        "on_error=\"skip\" does not go with ps.ops.pack: items that are left out would move all that follow");
+  }
   if (projection_->packing.is_any() && options_->balance == Balance::kRows) {
     return arrow::Status::Invalid(
         "balance=\"rows\" counts rows, and ps.ops.pack makes rows of items: with it ranks divide the rows before "
@@ -216,7 +220,11 @@ void Order::Took(const BatchOrigin* origin) {
 
 void Order::Gave() {
   MutexLock lock(mu_);
-  if (!run_ || on_the_way_.empty()) return;
+  GaveEmptyLocked();
+  if (run_ && !on_the_way_.empty()) GaveOneLocked();
+}
+
+void Order::GaveOneLocked() {
   const BatchOrigin& origin = on_the_way_.front();
   given_rows_ += origin.rows.rows();
   if (!pending_) given_items_ = origin.source_items;
@@ -229,8 +237,13 @@ void Order::Gave() {
   on_the_way_.pop_front();
 }
 
+void Order::GaveEmptyLocked() {
+  while (run_ && !on_the_way_.empty() && on_the_way_.front().is_empty) GaveOneLocked();
+}
+
 void Order::GaveEnd() {
   MutexLock lock(mu_);
+  GaveEmptyLocked();
   // Where a batch is still on the way, what was to come of it was an error.
   if (is_all_taken_ && on_the_way_.empty()) run_.reset();
 }

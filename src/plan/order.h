@@ -81,6 +81,8 @@ class Order {
     return projection_->selects_rows() && !projection_->packing.is_any() &&
            (projection_->filter == nullptr || options_->balance == Balance::kRows || options_->shuffle);
   }
+  void GaveOneLocked() PENSTOCK_REQUIRES(mu_);
+  void GaveEmptyLocked() PENSTOCK_REQUIRES(mu_);
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
   InputContext Context() const { return {projection_, ledger_, options_->use_direct_decode}; }
   arrow::Status CheckRanks() const;

@@ -86,6 +86,11 @@ class Source {
  protected:
   /// Sets schema(): `own` without what a partition field replaces, then the partition fields.
   void SetSchema(const arrow::Schema& own, const arrow::FieldVector& partition_fields, std::string name);
+  void TakeSchema(const Source& other) {
+    schema_ = other.schema_;
+    num_partitions_ = other.num_partitions_;
+    name_ = other.name_;
+  }
 
  private:
   std::shared_ptr<arrow::Schema> schema_;

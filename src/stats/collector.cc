@@ -63,7 +63,35 @@ void StatsCollector::AddUserCode(UserCode stage, int64_t busy_ns) {
   ++sum.items;
 }
 
+void StatsCollector::KeepLocked(const std::string& message) {
+  constexpr size_t kMostMessages = 10;
+  if (messages_.size() < kMostMessages) messages_.push_back(message);
+  last_message_ = message;
+}
+
+std::string StatsCollector::LastError() const {
+  MutexLock lock(mu_);
+  return last_message_;
+}
+
+int64_t StatsCollector::AddError(const std::string& message) {
+  MutexLock lock(mu_);
+  ++errors_;
+  KeepLocked(message);
+  return errors_ - errors_before_ + static_cast<int64_t>(file_errors_.size());
+}
+
+int64_t StatsCollector::AddFileError(const std::string& message) {
+  MutexLock lock(mu_);
+  if (file_errors_.insert(message).second) KeepLocked(message);
+  return errors_ - errors_before_ + static_cast<int64_t>(file_errors_.size());
+}
+
 void StatsCollector::EpochStarted() {
+  {
+    MutexLock lock(mu_);
+    errors_before_ = errors_;
+  }
   Bump(epochs_, 1);
   epoch_start_ns_ = NowNs();
   called_ns_ = returned_ns_ = 0;
@@ -121,11 +149,15 @@ StatsReport StatsCollector::Report() const {
     wait_ms.p50 = std::min(wait_ms.max, Milliseconds(waits_.Quantile(0.5)));
     wait_ms.p99 = std::min(wait_ms.max, Milliseconds(waits_.Quantile(0.99)));
   }
+  report.skipped = Load(rows_skipped_);
+  report.filled = Load(rows_filled_);
   report.rows_filtered = Load(rows_filtered_);
   report.row_groups_pruned = Load(row_groups_pruned_);
   report.slots_open = Load(slots_open_);
   report.slots_grown = Load(slots_grown_);
   MutexLock lock(mu_);
+  report.errors = errors_ + static_cast<int64_t>(file_errors_.size());
+  report.error_messages = messages_;
   static constexpr std::array<const char*, kNumStages> kNames = {"plan", "decode", "transform", "shuffle"};
   for (size_t i = 0; i < kNumStages; ++i) {
     if (i == static_cast<size_t>(Stage::kShuffle) && stages_[i].items == 0) continue;

@@ -4,6 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "penstock/mutex.h"
 #include "penstock/stats.h"
@@ -44,10 +47,18 @@ class StatsCollector {
   }
 
   // The consumer's side. A call of Next() that gave up (NextFor) and its successors count as one wait.
-  void EpochStarted();
+  void EpochStarted() PENSTOCK_EXCLUDES(mu_);
   void NextCalled(int64_t now_ns);
   /// \param rows  of the batch that is handed over; 0 at the end of the epoch.
   void NextReturned(int64_t now_ns, int64_t rows);
+
+  /// \return the errors so far in this iteration.
+  int64_t AddError(const std::string& message) PENSTOCK_EXCLUDES(mu_);
+  /// Of a file, which is looked at many times: it is told of once, and counts in each iteration.
+  int64_t AddFileError(const std::string& message) PENSTOCK_EXCLUDES(mu_);
+  std::string LastError() const PENSTOCK_EXCLUDES(mu_);
+  void AddSkipped(int64_t rows) { rows_skipped_.fetch_add(rows, std::memory_order_relaxed); }
+  void AddFilled(int64_t rows) { rows_filled_.fetch_add(rows, std::memory_order_relaxed); }
 
   void AddUserCode(UserCode stage, int64_t busy_ns) PENSTOCK_EXCLUDES(mu_);
 
@@ -55,6 +66,7 @@ class StatsCollector {
   StatsReport Report() const PENSTOCK_EXCLUDES(mu_);
 
  private:
+  void KeepLocked(const std::string& message) PENSTOCK_REQUIRES(mu_);
   struct StageSum {
     int64_t busy_ns = 0;
     int64_t items = 0;
@@ -66,11 +78,16 @@ class StatsCollector {
   std::array<StageSum, kNumStages> stages_ PENSTOCK_GUARDED_BY(mu_);
   std::array<StageSum, 2> user_code_ PENSTOCK_GUARDED_BY(mu_);
   std::array<int64_t, kNumLacks> idle_ns_ PENSTOCK_GUARDED_BY(mu_) = {};
+  int64_t errors_ PENSTOCK_GUARDED_BY(mu_) = 0, errors_before_ PENSTOCK_GUARDED_BY(mu_) = 0;  // ... this iteration.
+  std::set<std::string> file_errors_ PENSTOCK_GUARDED_BY(mu_);
+  std::vector<std::string> messages_ PENSTOCK_GUARDED_BY(mu_);
+  std::string last_message_ PENSTOCK_GUARDED_BY(mu_);
 
   // Written by the consumer's thread alone, read by any.
   Counter epochs_{0}, batches_{0}, rows_{0}, elapsed_ns_{0}, step_ns_{0}, wait_ns_{0}, first_batch_ns_{0};
   Counter steady_waits_{0}, steady_wait_ns_{0}, max_wait_ns_{0};
   std::atomic<double> squares_ms_{0};
+  Counter rows_skipped_{0}, rows_filled_{0};
   Counter rows_filtered_{0}, row_groups_pruned_{0}, slots_open_{0}, slots_grown_{0};
   DurationHistogram waits_;
   int64_t epoch_start_ns_ = 0;

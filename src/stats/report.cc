@@ -70,6 +70,12 @@ std::string StatsReport::ToString() const {
     text += Line("filtered", Format("%s rows, %s row groups not read", Count(rows_filtered).c_str(),
                                     Count(row_groups_pruned).c_str()));
   }
+  if (errors > 0) {
+    text += Line("skipped", Format("%s rows, and %s filled, for %s errors:", Count(skipped).c_str(),
+                                   Count(filled).c_str(), Count(errors).c_str()));
+    for (const std::string& message : error_messages) text += "  " + message + "\n";
+    if (errors > static_cast<int64_t>(error_messages.size())) text += "  ...\n";
+  }
   text += MemoryTable(memory);
   text += Line("bottleneck", bottleneck + ": " + advice);
   text.pop_back();
