@@ -92,6 +92,8 @@ def _run(args: argparse.Namespace) -> None:
         shuffle=args.shuffle,
         seed=args.seed,
         shuffle_window=args.shuffle_window,
+        on_error=args.on_error,
+        max_errors=args.max_errors,
         limit=args.limit,
     )
     with loader:
@@ -249,6 +251,13 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--memory-budget", type=_size, default="1GiB", metavar="SIZE", help="(1GiB)")
     run.add_argument("--workers", type=_at_least(0), metavar="N", help="threads (as many as cores)")
     run.add_argument("--prefetch", type=_at_least(0), metavar="N", help="finished batches ahead (auto)")
+    run.add_argument(
+        "--on-error",
+        choices=["raise", "skip"],
+        default="raise",
+        help="skip: leave out what is bad, and say so",
+    )
+    run.add_argument("--max-errors", type=int, metavar="N", help="with --on-error skip: the most per epoch")
     run.add_argument("--shuffle", action="store_true", help="another order in each epoch")
     run.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of that order (0)")
     run.add_argument(

@@ -41,8 +41,9 @@ class Stats(_Report):
     """What a loader has done: ``str()`` is a table for people, `to_dict` is for programs.
 
     The dict has batches, rows, rows_per_s, first_batch_s, wait_ms {mean, std, p50, p99, max}, stages {name:
-    {busy_s, wait_s, items, bytes}}, peak_bytes, budget_bytes, skipped, bottleneck (one word), advice (a
-    sentence that says what to change), and more.
+    {busy_s, wait_s, items, bytes}}, peak_bytes, budget_bytes, skipped, filled, errors, error_messages (what
+    ``on_error="skip"`` passed over), bottleneck (one word), advice (a sentence that says what to change), and
+    more.
 
     The stages "plan", "read", "decode" and "transform" are what workers were busy with. In the stages "slot",
     "budget" and "work" they waited: for the consumer to give a slot back, for bytes of the budget, and for

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -328,6 +329,44 @@ TEST_F(LoaderTest, ErrorsNameThePlaceAndComeAfterTheRowsBefore) {
   EXPECT_FALSE(after->has_value());
   loader->EndEpoch();
   ExpectOnlyUserAndMetadata(*loader);
+}
+
+// With skips_errors rows that do not convert, a row group whose rest is cut off and a file that is none are left out,
+// whatever the workers; every other row stays in its batch.
+TEST_F(LoaderTest, SkipsWhatIsBad) {
+  WriteFiles({1000, 1000, 1000, 1000}, 250);
+  std::ofstream(paths_[2], std::ios::trunc) << "PAR1 and no more";
+  LoaderOptions options = Options();
+  options.batch_size = 100;
+  options.skips_errors = true;
+  Transform transform;
+  transform.output = transform.input = "text";
+  transform.ops = {ops::Lookup{Strings({"s0", "s1", "s2", "s4", "s5", "s6"}), std::nullopt}};
+  options.transforms = {transform};
+  std::vector<int64_t> expected;
+  for (int64_t x = 0; x < 4000; ++x) {
+    if (x % 7 != 3 && x / 1000 != 2) expected.push_back(x);
+  }
+  for (const int workers : {0, 2, 4}) {
+    options.num_workers = workers;
+    auto loader = MakeLoader(options);
+    ASSERT_NE(loader, nullptr);
+    ASSERT_TRUE(loader->StartEpoch().ok());
+    std::vector<int64_t> rows;
+    while (true) {
+      auto batch = loader->Next();
+      ASSERT_TRUE(batch.ok()) << batch.status();
+      if (!*batch) break;
+      Append(**batch, &rows);
+      EXPECT_EQ(rows.back() % 1000 / 100, (rows.back() - (*batch)->num_rows()) % 1000 / 100);
+    }
+    EXPECT_EQ(rows, expected);
+    const StatsReport stats = loader->Stats();
+    EXPECT_EQ(stats.skipped, 3000 - static_cast<int64_t>(expected.size()));
+    EXPECT_EQ(stats.errors, stats.skipped + 1);
+    loader->EndEpoch();
+    ExpectOnlyUserAndMetadata(*loader);
+  }
 }
 
 TEST_F(LoaderTest, PeakStaysWithinBudgetAndPrediction) {

@@ -297,3 +297,10 @@ def test_arguments_are_checked(path: str) -> None:
     for options in [{"on_error": "ignore"}, {"on_error": True}, {"max_errors": -1}]:
         with pytest.raises(ValueError, match=next(iter(options))):
             quiet_loader(path, batch_size=1, **options)
+
+
+def test_packed_rows_cannot_be_left_out(tmp_path: Path) -> None:
+    target = tmp_path / "tokens.parquet"
+    pq.write_table(pa.table({"t": [[1, 2], [3]]}), target)
+    with pytest.raises(ValueError, match=r"on_error.*pack"):
+        quiet_loader(str(target), batch_size=1, transforms={"t": ps.ops.pack(2)}, columns=[], on_error="skip")

@@ -24,7 +24,7 @@ FILTER = pc.bit_wise_and(pc.field("x"), 7) > 2
 
 # The same examples in each run; what fails is printed. It is not made smaller: that outlasts the watchdog.
 PROPERTY = settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
@@ -123,7 +123,7 @@ def any_order(draw: st.DrawFn) -> dict[str, Any]:
     part=st.none() | st.integers(0, 1),
     data=st.data(),
 )
-@settings(PROPERTY, max_examples=30)
+@settings(PROPERTY, max_examples=15)
 def test_resume_anywhere_over_any_files(
     files: list[list[int]], order: dict[str, Any], part: int | None, data: st.DataObject
 ) -> None:
