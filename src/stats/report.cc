@@ -86,8 +86,10 @@ std::string Explanation::ToString() const {
   std::string text;
   text += Line("data", Format("%s files, %s row groups, %s rows", Count(files).c_str(),
                               CountOr(row_groups, "?").c_str(), CountOr(rows, "unknown").c_str()));
-  text += Line("plan", plan == "counted" ? "counted: row numbers are known ahead"
-                                         : "discovered: a filter, ps.ops.pack or the source decides, row numbers become known on the way");
+  text += Line("plan",
+               plan == "counted"
+                   ? "counted: row numbers are known ahead"
+                   : "discovered: a filter, ps.ops.pack or the source decides, row numbers become known on the way");
   text += Line("batches", CountOr(batches, "unknown"));
   text += Line("one batch", FormatBytes(batch_bytes));
   text += Line("one slot", Format("%s, %s batches", FormatBytes(slot_bytes).c_str(), Count(batches_per_slot).c_str()));
