@@ -98,8 +98,11 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
   const int64_t stream =
       sizes.compressed > buffer_bytes ? 2 * buffer_bytes + parquet::kDefaultBufferSize : buffer_bytes;
   int64_t dictionary = sizes.dictionary_uncompressed;
-  // Decoded byte arrays keep their bytes and have a view each (16 bytes; stored, each has a length of 4).
-  if (leaf.physical_type() == parquet::Type::BYTE_ARRAY) dictionary += dictionary * 2;
+  // Decoded byte arrays keep their bytes and have a view each (stored, each has a length of 4).
+  if (leaf.physical_type() == parquet::Type::BYTE_ARRAY) {
+    constexpr int64_t kViewBytes = 16;
+    dictionary += std::min(dictionary * 2, sizes.values * kViewBytes);
+  }
   return stream + sizes.page_compressed + page + dictionary;
 }
 
