@@ -10,6 +10,7 @@
 #include <atomic>
 #include <thread>
 
+#include "memory/scratch_pool.h"
 #include "penstock/mutex.h"
 #include "pipeline/mixer.h"
 #include "pipeline/scheduler.h"
@@ -516,9 +517,13 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.shuffle_bytes = shuffle_bytes_;
   explanation.memory_budget_bytes = options_.memory_budget_bytes;
   explanation.least_budget_bytes = LeastBudget(*survey);
-  explanation.predicted_peak_bytes = std::min(
-      options_.memory_budget_bytes, explanation.metadata_bytes + shuffle_bytes_ +
-                                        explanation.slots * explanation.slot_bytes + survey->window_chunk_bytes);
+  const bool has_scratch = std::any_of(projection_.outputs.begin(), projection_.outputs.end(),
+                                       [](const OutputColumn& output) { return output.is_dear(); });
+  const int64_t scratch_bytes = has_scratch ? std::max(1, options_.num_workers) * ScratchPool::kAlwaysBytes : 0;
+  explanation.predicted_peak_bytes =
+      std::min(options_.memory_budget_bytes, explanation.metadata_bytes + shuffle_bytes_ +
+                                                 explanation.slots * explanation.slot_bytes +
+                                                 survey->window_chunk_bytes + scratch_bytes);
   explanation.num_workers = options_.num_workers;
   for (size_t i = 0; i < projection_.outputs.size(); ++i) {
     const Field& field = (*schema_)[i];
