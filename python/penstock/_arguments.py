@@ -149,7 +149,8 @@ def warn_of_excess(options: dict[str, Any]) -> None:
 
 
 def warn_of_uneven_ranks(options: dict[str, Any], world_size: int) -> None:
-    if world_size > 1 and options["filter"] is not None and options["balance"] is None:
+    is_counted_first = options["balance"] is not None or options["shuffle"]
+    if world_size > 1 and options["filter"] is not None and not is_counted_first:
         _warn(
             "with a filter the ranks divide the rows before it, so they may get different numbers of "
             "batches, and a collective operation in the loop may hang; pass balance='rows' to count first"

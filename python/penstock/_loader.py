@@ -150,7 +150,7 @@ class Loader:
         their batch, which is then shorter; no other batch changes, and `stats` counts and names what was left
         out. What your own Python raises is never skipped.
     max_errors : int, optional
-        With ``on_error="skip"``: more errors than that in one iteration raise the last of them. None: no
+        With ``on_error="skip"``: more errors than that in one iteration raise one of them. None: no
         limit.
     filesystem : pyarrow.fs.FileSystem or fsspec file system, optional
         Where the paths are. By default local, or what a URI names.
@@ -344,8 +344,9 @@ class Loader:
     def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Make the next iteration go on from `state`, with exactly the batches that would have come.
 
-        Workers, prefetch, budget and format may be others, and so may `world_size`: what is left of the epoch
-        is then divided anew. Reads the footers of all files.
+        Workers, prefetch, budget and format may be others (with ``shuffle=True`` format, transforms and nulls
+        decide how many rows a window has, and a state with other windows is refused), and so may
+        `world_size`: what is left of the epoch is then divided anew. Reads the footers of all files.
 
         Parameters
         ----------

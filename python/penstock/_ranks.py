@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 __all__ = ["resolve_ranks"]
 
@@ -47,6 +48,14 @@ def _from_torch() -> tuple[int, int] | None:
 def _from_environment() -> tuple[int, int] | None:
     texts = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE")]
     if None in texts:
+        # Launchers set both. One alone may be a leftover, or all that is left of a launcher's two.
+        if texts != [None, None] and texts != [None, "1"]:
+            warnings.warn(
+                f"the environment has RANK={texts[0]} and WORLD_SIZE={texts[1]}: with one of them alone this "
+                "process reads all rows; set both, or pass rank and world_size",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         return None
     try:
         rank, world_size = (int(text or "") for text in texts)

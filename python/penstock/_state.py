@@ -75,7 +75,9 @@ def from_dict(state: object) -> _core.EpochState:
     except KeyError as error:
         raise _corrupt(f"{error.args[0]!r} is missing") from None
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise _corrupt(f"a value is not of its type ({str(error).splitlines()[0]})") from None
+        what = str(error).splitlines()[0]
+        is_ours = "incompatible function arguments" not in what  # Of the bindings: says nothing to a user.
+        raise _corrupt("a value is not of its type" + (f" ({what})" if is_ours else "")) from None
     return native
 
 

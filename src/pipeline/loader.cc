@@ -69,6 +69,7 @@ int64_t SaturatingMultiply(int64_t a, int64_t b) {
 // Inputs whose metadata (footers) the budget always has room for: of the one being read, of the one that the plan is
 // ahead, and of one that len() looks at.
 constexpr int64_t kInputsOpen = 3;
+constexpr int64_t kFewFiles = 16;
 constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
 // No computation with bytes of slots overflows below it.
 constexpr int64_t kMostBatchBytes = int64_t{1} << 56;
@@ -215,9 +216,12 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   }
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
+  // A shuffle reads all footers when it begins. Where they are few they are looked at here: little data needs no large
+  // window.
+  const bool knows_all = options_.shuffle && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
-                        Survey::Of(*source_, ContextOf(unlimited), options_, /*most_inputs=*/1, kUnlimited));
-  SizeShuffle(first, options_.epochs > 1 ? -1 : source_->known_rows());
+                        Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
+  SizeShuffle(first, knows_all ? std::min<int64_t>(options_.epochs, 2) * first.rows : -1);
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes && options_.shuffle) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),

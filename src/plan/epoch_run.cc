@@ -22,6 +22,12 @@ EpochRun::EpochRun(int64_t epoch_rows, Ranks ranks, int64_t first_epoch, int64_t
 arrow::Result<EpochRun> EpochRun::Resume(int64_t epoch_rows, Ranks ranks, const EpochState& state, int64_t num_epochs) {
   EpochRun run(epoch_rows, ranks, state.epoch, num_epochs);
   const EpochPhase& last = state.history.back();
+  for (const EpochPhase& phase : state.history) {
+    if (phase.rows > epoch_rows) {
+      return arrow::Status::Invalid("the state is corrupt: it has had ", phase.rows, " rows of an epoch of ",
+                                    epoch_rows, "; use one as state_dict() gave it");
+    }
+  }
   run.before_ = state.history;
   if (last.world_size == ranks.world_size) {
     run.before_.pop_back();

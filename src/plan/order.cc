@@ -300,13 +300,17 @@ arrow::Status Order::Resume(std::vector<EpochState> states) {
     own = own_;
   }
   own.data.num_footers = 0;  // What can be told without opening anything comes first.
+  own.shuffle_window_rows = state.shuffle_window_rows;
   ARROW_RETURN_NOT_OK(CheckState(state, own));
   ARROW_ASSIGN_OR_RAISE(const auto catalog, ReadCatalog());
   if (own.data.files > 0) {
     own.data.num_footers = std::min(state.data.num_footers, catalog->num_inputs());
     own.data.footers = catalog->Digest(own.data.num_footers);
-    if (own.data.num_footers > 0) ARROW_RETURN_NOT_OK(CheckState(state, own));
   }
+  // All windows that the whole epoch fits into are one and the same.
+  own.shuffle_window_rows = std::min(window_rows_, catalog->num_rows());
+  state.shuffle_window_rows = std::min(state.shuffle_window_rows, catalog->num_rows());
+  ARROW_RETURN_NOT_OK(CheckState(state, own));
   ARROW_ASSIGN_OR_RAISE(EpochRun run, EpochRun::Resume(EpochRows(*catalog), Ranks(), state, state.epochs_left));
   MutexLock lock(mu_);
   next_epoch_ = run.epoch(run.num_epochs());

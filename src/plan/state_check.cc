@@ -32,7 +32,7 @@ arrow::Status CheckSameData(const DataFingerprint& saved, const DataFingerprint&
     return std::to_string(data.files) + " files of " + std::to_string(data.size_bytes) + " bytes";
   };
   if (saved.files != own.files || saved.size_bytes != own.size_bytes || saved.rows != own.rows) {
-    return Refuse("the data differs; it was saved over ", text(saved), ", and here there is ", text(own));
+    return Refuse("the data differs; it was saved over ", text(saved), ", and here it is ", text(own));
   }
   if (saved.names != own.names && own.files == 0) {
     return Refuse("the data differs; there is ", text(own), " as there was, but in other chunks");
@@ -40,11 +40,14 @@ arrow::Status CheckSameData(const DataFingerprint& saved, const DataFingerprint&
   if (saved.names != own.names) {
     return Refuse("the data differs; there are ", text(own), " as there were, but their names or sizes are others");
   }
-  if (saved.num_footers == own.num_footers && saved.footers != own.footers) {
+  if (saved.num_footers > 0 && saved.num_footers == own.num_footers && saved.footers != own.footers) {
     return Refuse("the data differs; names and sizes of the files are the same, but their contents are not");
   }
   return arrow::Status::OK();
 }
+
+// More than any machine has; what is computed for each of them takes no time to speak of.
+constexpr int64_t kMostRanks = int64_t{1} << 20;
 
 arrow::Status Corrupt(const char* what) {
   return arrow::Status::Invalid("the state is corrupt: ", what, "; use one as state_dict() gave it");
@@ -69,6 +72,7 @@ arrow::Status CheckShape(const EpochState& state) {
   if (state.history.empty()) return Corrupt("`history` is empty");
   for (const EpochPhase& phase : state.history) {
     if (phase.world_size < 1) return Corrupt("a world_size in `history` is below 1");
+    if (phase.world_size > kMostRanks) return Corrupt("a world_size in `history` is too high");
     if (phase.rows < 0) return Corrupt("a number of rows in `history` is negative");
     if (!std::all_of(phase.taken.begin(), phase.taken.end(), IsAscending)) {
       return Corrupt("rows in `history` are not in ascending order");
@@ -106,7 +110,12 @@ arrow::Status CheckState(const EpochState& saved, const EpochState& own) {
   ARROW_RETURN_NOT_OK(CheckSame("shuffle", saved.shuffle, own.shuffle));
   if (own.shuffle) {
     ARROW_RETURN_NOT_OK(CheckSame("seed", saved.seed, own.seed));
-    ARROW_RETURN_NOT_OK(CheckSame("shuffle_window in rows", saved.shuffle_window_rows, own.shuffle_window_rows));
+    if (saved.shuffle_window_rows != own.shuffle_window_rows) {
+      return Refuse("the windows of its shuffle had ", saved.shuffle_window_rows, " rows and have ",
+                    own.shuffle_window_rows,
+                    " here: that follows from shuffle_window and from what a row takes in "
+                    "a batch, so shuffle_window, format, transforms and nulls must be what they were");
+    }
   }
   ARROW_RETURN_NOT_OK(CheckSame("uneven", saved.uneven, own.uneven));
   ARROW_RETURN_NOT_OK(CheckSame("limit", saved.limit, own.limit));

@@ -99,8 +99,7 @@ bool IsDataError(const arrow::Status& status) {
 
 arrow::Status TooManyErrors(int64_t errors, int64_t most, const arrow::Status& last) {
   if (most < 0 || errors <= most) return arrow::Status::OK();
-  return last.WithMessage("more than max_errors=", most,
-                          " errors in one iteration, the last of them: ", last.message());
+  return last.WithMessage("more than max_errors=", most, " errors in one iteration, one of them: ", last.message());
 }
 
 std::unique_ptr<Source> SkipBadFiles(std::unique_ptr<Source> inner, OnError on_error) {

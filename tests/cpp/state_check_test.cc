@@ -32,7 +32,7 @@ TEST(CheckStateTest, SaysWhatDiffers) {
       {"batch_size was 11 and is 10", [](EpochState* s) { s->batch_size = 11; }},
       {"shuffle was False and is True", [](EpochState* s) { s->shuffle = false; }},
       {"seed was 6 and is 5", [](EpochState* s) { s->seed = 6; }},
-      {"shuffle_window in rows was 1 and is 1000", [](EpochState* s) { s->shuffle_window_rows = 1; }},
+      {"windows of its shuffle had 1 rows and have 1000 here", [](EpochState* s) { s->shuffle_window_rows = 1; }},
       {"uneven was \"repeat\" and is \"drop\"", [](EpochState* s) { s->uneven = Uneven::kRepeat; }},
       {"limit was 9 and is None", [](EpochState* s) { s->limit = 9; }},
       {"corrupt: `epoch`", [](EpochState* s) { s->epoch = -1; }},

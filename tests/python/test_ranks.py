@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import penstock as ps
 import pyarrow as pa
@@ -205,3 +206,23 @@ def test_without_ranks_there_is_one(path: str, monkeypatch: pytest.MonkeyPatch) 
     loader = quiet_loader(path)
     assert "rank=" not in repr(loader)
     assert rows_of(loader) == list(range(ROWS))
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [("1", None), (None, "2")])
+def test_half_an_environment_is_a_warning(
+    path: str, monkeypatch: pytest.MonkeyPatch, rank: str | None, world_size: str | None
+) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", world_size)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.warns(RuntimeWarning, match="reads all rows"):
+        ps.Loader(path, batch_size=10, num_workers=1).close()
+
+
+def test_a_shuffle_counts_what_passes_the_filter_so_nothing_is_warned_of(path: str) -> None:
+    options: dict[str, Any] = {"filter": pc.field("x") > 5, "rank": 1, "world_size": 2, "num_workers": 1}
+    ps.Loader(path, batch_size=10, shuffle=True, **options).close()
+    with pytest.warns(RuntimeWarning, match="balance"):
+        ps.Loader(path, batch_size=10, **options).close()

@@ -388,3 +388,47 @@ def test_ranks_apart_need_every_ranks_state(path: str) -> None:
     rest_of(loader)
     with pytest.raises(ValueError, match="rank 0 was in epoch 0, rank 1 in epoch 2"):
         three.load_state_dict([states[0], loader.state_dict()])
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"rank": 1, "world_size": 2}])
+def test_the_state_of_the_very_start_is_good_for_a_loader_that_has_read_all(
+    path: str, options: dict[str, Any]
+) -> None:
+    with quiet_loader(path, batch_size=50, **options) as loader:
+        state = through_json(loader.state_dict())
+        whole = rest_of(loader)
+        for _ in range(2):
+            loader.load_state_dict(state)
+            assert rest_of(loader) == whole
+
+
+def test_a_window_of_all_rows_is_the_same_whatever_a_row_takes(path: str) -> None:
+    """Other formats and types go on with a shuffled state where the epoch fits into one window."""
+    options: dict[str, Any] = {"batch_size": 50, "shuffle": True, "columns": ["x"]}
+    with quiet_loader(path, **options) as loader:
+        before = take(loader, 3)
+        state = through_json(loader.state_dict())
+        loader.set_epoch(0)
+        whole = rest_of(loader)
+    for others in [{"format": "arrow"}, {"transforms": {"x": ps.ops.cast("float32")}}]:
+        with quiet_loader(path, **options | others) as loader:
+            loader.load_state_dict(state)
+            assert before + rest_of(loader) == whole
+    options["shuffle_window"] = "4KiB"
+    with quiet_loader(path, **options) as loader:
+        take(loader, 3)
+        state = through_json(loader.state_dict())
+    transforms = {"x": ps.ops.cast("float32")}
+    with (
+        quiet_loader(path, **options, transforms=transforms) as loader,
+        pytest.raises(ValueError, match=r"windows of its shuffle .*transforms"),
+    ):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("world_size", "rows"), [(2**31, 0), (1, 10**6)])
+def test_histories_that_cannot_be(path: str, world_size: int, rows: int) -> None:
+    with quiet_loader(path, batch_size=50) as loader:
+        state = loader.state_dict() | {"history": [[world_size, rows]]}
+        with pytest.raises(ValueError, match="corrupt"):
+            loader.load_state_dict(state)

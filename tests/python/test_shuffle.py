@@ -12,6 +12,7 @@ import numpy as np
 import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -416,3 +417,16 @@ def test_a_seed_or_window_that_cannot_be(path: str) -> None:
         shuffled(path, shuffle_window="much")
     with pytest.raises(TypeError, match="shuffle"):
         shuffled(path, shuffle=1)
+
+
+def test_little_data_needs_no_large_window(tmp_path: Path) -> None:
+    for number in range(3):
+        pq.write_table(pa.table({"x": range(1000)}), tmp_path / f"{number}.parquet")
+    for epochs in (1, 2):
+        with quiet_loader(
+            str(tmp_path), batch_size=64, shuffle=True, memory_budget="16MiB", epochs=epochs
+        ) as loader:
+            assert sum(len(batch["x"]) for batch in loader) == 3000 * epochs
+            assert (
+                loader.stats().to_dict()["peak_bytes"] <= loader.explain().to_dict()["predicted_peak_bytes"]
+            )
