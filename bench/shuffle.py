@@ -62,10 +62,10 @@ def first_batches(path: str, columns: list[str], batch_size: int, workers: int) 
         rest = rows_of(next(batches))
         resumed_s = time.perf_counter() - started
         rest += sum(rows_of(batch) for batch in batches)
-        read_bytes = loader.stats().to_dict()["bytes_read"]
+        read_bytes = loader.stats().to_dict()["stages"]["read"]["bytes"]
     with open_loader() as loader:
         expected = sum(rows_of(batch) for batch in loader)
-        whole_bytes = loader.stats().to_dict()["bytes_read"]
+        whole_bytes = loader.stats().to_dict()["stages"]["read"]["bytes"]
     if rows + rest != expected:
         raise AssertionError(f"{rows:,} rows and {rest:,} after the resume instead of {expected:,}")
     return {
