@@ -39,7 +39,15 @@ def watchdog(real_stderr: int) -> Iterator[None]:
 
 
 def loader_threads() -> list[str]:
-    """Native threads of this process that loaders have started."""
+    """Native threads of this process that loaders have started, and that do not end within a second: a
+    thread that was joined may still be listed for a moment."""
+    deadline = time.monotonic() + 1
+    while (names := _listed_threads()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return names
+
+
+def _listed_threads() -> list[str]:
     names = []
     for task in Path("/proc/self/task").iterdir():
         try:
@@ -57,10 +65,6 @@ def no_thread_is_left(watchdog: None) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     gc.collect()
-    # A joined native thread may still be listed for a moment.
-    deadline = time.monotonic() + 1
-    while loader_threads() and time.monotonic() < deadline:
-        time.sleep(0.001)
     assert loader_threads() == []
     others = [
         thread for thread in threading.enumerate() if thread.name != "fsspecIO"
