@@ -149,11 +149,11 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     loader = quiet_loader(table(tmp_path))
     iter(loader)
     state = loader.state_dict()
-    with pytest.raises(ValueError, match="saved over a table of 720 rows, and here there is a table of 719"):
+    with pytest.raises(ValueError, match="saved over a table of 720 rows, and here it is a table of 719"):
         quiet_loader(numbers(0, ROWS - 1)).load_state_dict(state)
     with pytest.raises(ValueError, match="a table of 720 rows as there was, but in other chunks"):
         quiet_loader(numbers(0, ROWS)).load_state_dict(state)
-    with pytest.raises(ValueError, match="saved over a table of 720 rows, and here there is 3 files"):
+    with pytest.raises(ValueError, match="saved over a table of 720 rows, and here it is 3 files"):
         quiet_loader(parquet(tmp_path)).load_state_dict(state)
 
 
