@@ -19,9 +19,19 @@ import penstock as ps
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
+from hypothesis import HealthCheck, Phase, settings
 
 with contextlib.suppress(ImportError):  # Here, where no watchdog counts the seconds that it takes.
     import torch  # noqa: F401
+
+#: The same examples in each run; what fails is printed. It is not made smaller: that outlasts the watchdog.
+PROPERTY = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 #: What is a sum or a limit in loader.memory(), not an account.
 NO_ACCOUNT = ("total", "budget_bytes", "over_budget_bytes")

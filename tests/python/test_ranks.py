@@ -10,20 +10,11 @@ import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from support import quiet_loader, rows_of, run_python, write_row_groups
+from support import PROPERTY, quiet_loader, rows_of, run_python, write_row_groups
 
 ROWS = 1000
-
-# The same examples in each run; what fails is printed. It is not made smaller: that outlasts the watchdog.
-PROPERTY = settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,12 @@ import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import quiet_loader, rows_of, values_of, write_row_groups
+from support import PROPERTY, quiet_loader, rows_of, values_of, write_row_groups
 
 ROWS = 720
 FILTER = pc.bit_wise_and(pc.field("x"), 7) > 2
-
-# The same examples in each run; what fails is printed. It is not made smaller: that outlasts the watchdog.
-PROPERTY = settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +114,7 @@ def any_order(draw: st.DrawFn) -> dict[str, Any]:
     part=st.none() | st.integers(0, 1),
     data=st.data(),
 )
-@settings(PROPERTY, max_examples=15)
+@settings(PROPERTY, max_examples=30)
 def test_resume_anywhere_over_any_files(
     files: list[list[int]], order: dict[str, Any], part: int | None, data: st.DataObject
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
@@ -18,6 +17,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 import ray  # The variable must be set first: it silences a warning.
 
+from ..ray_data import start as start_ray
 from ..ray_store import StoreWatch
 
 STORE_BYTES = 4 << 30
@@ -39,15 +39,7 @@ class Epochs:
     """Each `iter()` is one run of the Ray Data pipeline."""
 
     def __init__(self, paths: list[str], columns: list[str], batch_size: int, workers: int) -> None:
-        ray.init(
-            num_cpus=workers,
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        start_ray(workers, STORE_BYTES)
         self._store = StoreWatch()
         self._batch_size = batch_size
         self._dataset = ray.data.read_parquet(paths, columns=columns).map_batches(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 import ray  # The variables must be set first.
 
+from ..ray_data import start as start_ray
 from ..ray_store import StoreWatch
 
 STORE_BYTES = 4 << 30
@@ -31,15 +31,7 @@ class Source:
     """A pipeline whose output is split."""
 
     def __init__(self, paths: list[str], columns: list[str], batch_size: int, workers: int) -> None:
-        ray.init(
-            num_cpus=workers + 1,  # One for the actor that coordinates the split.
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        start_ray(workers + 1, STORE_BYTES)  # One for the actor that coordinates the split.
         self._store = StoreWatch()
         self._batch_size = batch_size
         self._dataset = ray.data.read_parquet(paths, columns=["id"]).map_batches(_outputs, batch_size=8 * 16)
