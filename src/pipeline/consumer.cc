@@ -10,41 +10,6 @@ constexpr int64_t kLeastGrowStepNs = 100'000;
 
 }  // namespace
 
-arrow::Result<std::optional<Batch>> Scheduler::Next(Deadline deadline, bool* timed_out) {
-  while (true) {
-    auto batch = NextInHand();
-    is_over_ = is_over_ || !batch.ok();
-    if (!batch.ok() || *batch) return batch;
-    if (is_over_) return std::nullopt;
-    auto taken = TakeSlot(deadline, timed_out);
-    if (!taken.ok()) {
-      // Whoever held too many batches may let go of them and ask again; every other error is the end.
-      if (!taken.status().IsCapacityError()) is_over_ = true;
-      return taken.status();
-    }
-    if (*taken) continue;
-    if (!*timed_out) is_over_ = true;
-    return std::nullopt;
-  }
-}
-
-arrow::Result<std::optional<Batch>> Scheduler::NextInHand() {
-  const int64_t batch = hand_.next_batch;
-  ARROW_ASSIGN_OR_RAISE(auto next, hand_.Next(*plan_.layout, plan_.ledger, plan_.held_batches));
-  if (!next) return next;
-  plan_.stats->AddSkipped(hand_.lost_rows);
-  const int64_t first_row =
-      (hand_.first_row + batch * plan_.layout->batch_rows()) / plan_.layout->packing().slot_rows_per_row();
-  origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows() + hand_.lost_rows};
-  origin_.is_empty = next->num_rows() == 0;
-  if (!hand_.source_places.empty()) {
-    const SourcePlace* end = &hand_.source_places[static_cast<size_t>(batch)];
-    origin_.source_rows = {end[0].row, end[1].row};
-    origin_.source_items = end[1].items;
-  }
-  return next;
-}
-
 // The slot that can be handed over now, or -1.
 int64_t Scheduler::DeliverableLocked() const {
   if (plan_.in_order) {
@@ -106,19 +71,6 @@ void Scheduler::TakeSourcePlacesLocked(int64_t index) {
     hand_.source_places.push_back(last_placed_end_);
 }
 
-arrow::Status Scheduler::KeptBatchesLocked() const {
-  const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
-  const int64_t python_bytes = plan_.ledger->Report()[Account::kPython].current_bytes;
-  return arrow::Status::CapacityError(
-      "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
-      FormatBytes(plan_.ledger->Report()[Account::kUser].current_bytes), " of a budget of ",
-      FormatBytes(plan_.ledger->budget_bytes()),
-      python_bytes > 0 ? ", and " + FormatBytes(python_bytes) + " by what collate_fn returned" : "",
-      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
-      "memory_budget.");
-}
-
-// Hands the next slot over to hand_; false at the end of the epoch or, with *timed_out set, at the deadline.
 arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
   std::shared_ptr<SlotLease> used_up =
       std::move(hand_.lease);  // Of a slot without a full batch; dies outside the mutex.
@@ -148,7 +100,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
     const bool is_end_unknown = total_rows_ < 0 && frontier_row_ <= slot_end_ * plan_.layout->rows() &&
                                 (is_planning_ || (!pending_.has_value() && !is_plan_done_));
     if (open_.empty() && mapping_slots_ == 0 && slot_end_ < failed_slot_ && !is_end_unknown) {
-      if (is_opening_tried) return KeptBatchesLocked();
+      if (is_opening_tried) return KeptBatches();
       is_opening_tried = true;
       lock.Unlock();
       OpenSlots();
@@ -156,7 +108,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       continue;
     }
     is_opening_tried = false;
-    if (is_stuck_) return kept_slots_ > 0 ? KeptBatchesLocked() : ArenasRefusedLocked();
+    if (is_stuck_) return kept_slots_ > 0 ? KeptBatches() : ArenasRefusedLocked();
     if (plan_.num_workers == 0) {
       ARROW_RETURN_NOT_OK(WorkOnce());
       if (deadline && std::chrono::steady_clock::now() >= *deadline && DeliverableLocked() < 0 && !IsEndLocked()) {
@@ -218,7 +170,7 @@ arrow::Status Scheduler::WorkOnce() {
   } else if (!doomed.empty()) {
     Destroy(std::move(doomed));
   } else if (failed_slot_ == kNever) {
-    return KeptBatchesLocked();
+    return KeptBatches();
   }
   return arrow::Status::OK();
 }

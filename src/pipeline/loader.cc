@@ -124,9 +124,8 @@ class LoaderImpl : public Loader {
   int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches}; }
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
-  arrow::Result<std::optional<Batch>> NextBefore(Scheduler::Deadline deadline, bool* timed_out);
-  arrow::Result<std::optional<Batch>> NextWithRows(Scheduler* epoch, Mixer* mixer, Scheduler::Deadline deadline,
-                                                   bool* timed_out);
+  arrow::Result<std::optional<Batch>> NextBefore(SlotGiver::Deadline deadline, bool* timed_out);
+  arrow::Result<std::optional<Batch>> NextWithRows(SlotGiver* giver, SlotGiver::Deadline deadline, bool* timed_out);
   void End(bool is_closing);
   void AbandonAfterFork() PENSTOCK_NO_THREAD_SAFETY_ANALYSIS;
   std::shared_ptr<Scheduler> CurrentEpoch() const {
@@ -392,10 +391,10 @@ arrow::Status LoaderImpl::StartEpoch() {
 }
 
 // Passes over batches whose rows were all left out.
-arrow::Result<std::optional<Batch>> LoaderImpl::NextWithRows(Scheduler* epoch, Mixer* mixer,
-                                                             Scheduler::Deadline deadline, bool* timed_out) {
+arrow::Result<std::optional<Batch>> LoaderImpl::NextWithRows(SlotGiver* giver, SlotGiver::Deadline deadline,
+                                                             bool* timed_out) {
   while (true) {
-    auto batch = mixer != nullptr ? mixer->Next(deadline, timed_out) : epoch->Next(deadline, timed_out);
+    auto batch = giver->Next(deadline, timed_out);
     if (!batch.ok() || !*batch || (*batch)->num_rows() > 0) return batch;
     if (options_.world_size > 1) {
       return arrow::Status::Invalid(
@@ -403,11 +402,11 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextWithRows(Scheduler* epoch, M
           "pass a fill value in `nulls`, or write the data without: ",
           stats_->LastError());
     }
-    order_->Took(mixer != nullptr ? &mixer->origin() : &epoch->origin());
+    order_->Took(&giver->origin());
   }
 }
 
-arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline deadline, bool* timed_out) {
+arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(SlotGiver::Deadline deadline, bool* timed_out) {
   ARROW_RETURN_NOT_OK(CheckUsable());
   bool ignored = false;
   if (timed_out == nullptr) timed_out = &ignored;
@@ -421,13 +420,13 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(Scheduler::Deadline d
   }
   if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
   const auto mixer = CurrentMixer();
-  auto batch = NextWithRows(epoch.get(), mixer.get(), deadline, timed_out);
+  SlotGiver* const giver = mixer != nullptr ? static_cast<SlotGiver*>(mixer.get()) : epoch.get();
+  auto batch = NextWithRows(giver, deadline, timed_out);
   if (*timed_out) return batch;
   if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
   if (!batch.ok()) has_failed_ = has_failed_ || !batch.status().IsCapacityError();
   if (!batch.ok() || has_failed_) return batch;
-  const BatchOrigin& origin = mixer != nullptr ? mixer->origin() : epoch->origin();
-  order_->Took(*batch ? &origin : nullptr);
+  order_->Took(*batch ? &giver->origin() : nullptr);
   if (!options_.is_consumer_apart) *batch ? order_->Gave() : order_->GaveEnd();
   return batch;
 }

@@ -14,7 +14,8 @@ constexpr size_t kMostWindows = 2;
 }  // namespace
 
 Mixer::Mixer(MixPlan plan, std::shared_ptr<Scheduler> source)
-    : plan_(std::move(plan)),
+    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches),
+      plan_(std::move(plan)),
       source_(std::move(source)),
       slab_bits_(std::countr_zero(static_cast<uint64_t>(plan_.slab_rows))),
       fork_generation_(ForkGeneration()) {
@@ -37,7 +38,7 @@ void Mixer::RunFiller() {
 }
 
 // Opens a window, or takes a slab; false where there is neither to be done now. Releases the mutex meanwhile.
-bool Mixer::FillLocked(Scheduler::Deadline deadline) {
+bool Mixer::FillLocked(Deadline deadline) {
   if (!failure_.ok()) return false;
   if (!windows_.empty() && !windows_.back()->is_full) {
     mu_.Unlock();
@@ -90,7 +91,7 @@ arrow::Result<std::shared_ptr<Mixer::Filling>> Mixer::OpenWindow(Window window) 
 }
 
 // Null at the deadline.
-arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Scheduler::Deadline deadline) {
+arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline) {
   bool timed_out = false;
   ARROW_ASSIGN_OR_RAISE(auto batch, source_->Next(deadline, &timed_out));
   if (timed_out) return nullptr;

@@ -13,7 +13,7 @@
 #include "penstock/mutex.h"
 #include "pipeline/gather.h"
 #include "pipeline/scheduler.h"
-#include "pipeline/slot_hand.h"
+#include "pipeline/slot_giver.h"
 #include "plan/window_cursor.h"
 
 namespace penstock {
@@ -41,7 +41,7 @@ struct MixPlan {
 ///            time; everything else from any.
 /// Blocking:  RunFiller(), RunMixer() and Next() sleep. The mutex is never held while rows are copied, memory is mapped
 ///            or slabs are given back.
-class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
+class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
  public:
   Mixer(MixPlan plan, std::shared_ptr<Scheduler> source);
   ~Mixer() override;
@@ -50,10 +50,6 @@ class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
 
   void RunFiller() PENSTOCK_EXCLUDES(mu_);
   void RunMixer() PENSTOCK_EXCLUDES(mu_);
-  /// As Scheduler::Next().
-  arrow::Result<std::optional<Batch>> Next(Scheduler::Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
-  /// Of the batch that Next() gave last; for the consumer's thread.
-  const BatchOrigin& origin() const { return origin_; }
   void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
   /// Makes every thread return soon; stop the source as well. Idempotent.
   void Stop() PENSTOCK_EXCLUDES(mu_);
@@ -103,9 +99,9 @@ class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
   };
 
   // Filling.
-  bool FillLocked(Scheduler::Deadline deadline) PENSTOCK_REQUIRES(mu_);
+  bool FillLocked(Deadline deadline) PENSTOCK_REQUIRES(mu_);
   arrow::Result<std::shared_ptr<Filling>> OpenWindow(Window window) PENSTOCK_EXCLUDES(mu_);
-  arrow::Result<std::shared_ptr<const Slab>> TakeSlab(Scheduler::Deadline deadline) PENSTOCK_EXCLUDES(mu_);
+  arrow::Result<std::shared_ptr<const Slab>> TakeSlab(Deadline deadline) PENSTOCK_EXCLUDES(mu_);
   void AddSlabLocked(std::shared_ptr<const Slab> slab) PENSTOCK_REQUIRES(mu_);
   void CheckFullLocked() PENSTOCK_REQUIRES(mu_);
   void FailLocked(arrow::Status status) PENSTOCK_REQUIRES(mu_);
@@ -124,8 +120,7 @@ class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
   void GiveSlotLocked() PENSTOCK_REQUIRES(mu_);
   bool GiveRestLocked() PENSTOCK_REQUIRES(mu_);
   bool HandOverLocked() PENSTOCK_REQUIRES(mu_);
-  arrow::Result<bool> TakeNext(Scheduler::Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
-  arrow::Status KeptBatches() const;
+  arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
 
   MixPlan plan_;
   const std::shared_ptr<Scheduler> source_;
@@ -156,9 +151,6 @@ class Mixer : public SlotHome, public std::enable_shared_from_this<Mixer> {
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
 
   int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  SlotHand hand_;  // Of the consumer's thread, as the next two.
-  BatchOrigin origin_;
-  bool is_over_ = false;
 };
 
 }  // namespace penstock

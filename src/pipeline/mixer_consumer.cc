@@ -5,29 +5,6 @@
 
 namespace penstock {
 
-arrow::Result<std::optional<Batch>> Mixer::Next(Scheduler::Deadline deadline, bool* timed_out) {
-  while (true) {
-    const int64_t first_row = hand_.first_row + hand_.next_batch * plan_.layout->batch_rows();
-    ARROW_ASSIGN_OR_RAISE(auto batch, hand_.Next(*plan_.layout, plan_.ledger, plan_.held_batches));
-    if (batch) {
-      plan_.stats->AddSkipped(hand_.lost_rows);
-      origin_.rows = origin_.source_rows = {first_row, first_row + batch->num_rows() + hand_.lost_rows};
-      origin_.is_empty = batch->num_rows() == 0;
-      return batch;
-    }
-    if (is_over_) return std::nullopt;
-    auto taken = TakeNext(deadline, timed_out);
-    if (!taken.ok()) {
-      // Whoever held too many batches may let go of them and ask again; every other error is the end.
-      if (!taken.status().IsCapacityError()) is_over_ = true;
-      return taken.status();
-    }
-    if (*taken) continue;
-    if (!*timed_out) is_over_ = true;
-    return std::nullopt;
-  }
-}
-
 bool Mixer::HandOverLocked() {
   if (mixed_.empty()) return false;
   Slot& slot = *mixed_.front();
@@ -36,7 +13,6 @@ bool Mixer::HandOverLocked() {
   if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<ArenaFill>(std::move(slot.fill));
   hand_.lost = std::move(slot.lost);
   hand_.num_rows = slot.rows;
-  hand_.next_batch = 0;
   const int64_t batch_rows = plan_.layout->batch_rows();
   hand_.num_batches = plan_.drop_last ? slot.rows / batch_rows : (slot.rows + batch_rows - 1) / batch_rows;
   hand_.first_row = given_rows_;
@@ -47,18 +23,7 @@ bool Mixer::HandOverLocked() {
   return true;
 }
 
-arrow::Status Mixer::KeptBatches() const {
-  const int64_t held = plan_.held_batches->load(std::memory_order_relaxed);
-  return arrow::Status::CapacityError(
-      "no memory is left for the next batch: ", held, held == 1 ? " batch is" : " batches are", " still held (",
-      FormatBytes(plan_.ledger->Report()[Account::kUser].current_bytes), " of a budget of ",
-      FormatBytes(plan_.ledger->budget_bytes()),
-      "). Let go of batches (or views of them) before asking for the next, copy what must be kept, or raise "
-      "memory_budget.");
-}
-
-// Hands the next slot over to hand_; false at the end of the run or, with *timed_out set, at the deadline.
-arrow::Result<bool> Mixer::TakeNext(Scheduler::Deadline deadline, bool* timed_out) {
+arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
   hand_ = {};  // A slot without a full batch dies outside the mutex.
   MutexLock lock(mu_);
   kept_slots_ = std::max(0, user_slots_ - 1);

@@ -24,7 +24,8 @@ std::vector<char> StreamsWithArenas(const EpochPlan& plan) {
 }  // namespace
 
 Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
-    : plan_(std::move(plan)),
+    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches),
+      plan_(std::move(plan)),
       num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
       streams_with_arenas_(StreamsWithArenas(plan_)),
       fork_generation_(ForkGeneration()),

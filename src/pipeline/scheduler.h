@@ -20,7 +20,7 @@
 #include "penstock/ledger.h"
 #include "penstock/mutex.h"
 #include "pipeline/lane.h"
-#include "pipeline/slot_hand.h"
+#include "pipeline/slot_giver.h"
 #include "plan/plan_cursor.h"
 #include "stats/collector.h"
 
@@ -46,7 +46,7 @@ struct EpochPlan {
   bool skips_errors = false;  ///< See LoaderOptions...
   int64_t max_errors = -1;
   bool may_lose_rows = false;  ///< Where a filter decides: nobody has counted the rows of row groups that fail.
-  bool keeps_lost = false;     ///< Lost rows stay in their batches, see lost_rows(); for slots of one batch.
+  bool keeps_lost = false;     ///< Lost rows stay in their batches, see SlotGiver::lost_rows(); for slots of one batch.
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
@@ -68,7 +68,7 @@ struct EpochPlan {
 /// Blocking:  RunWorker() and Next() sleep; nothing else does. The mutex is never held while files are read, rows
 /// converted, memory mapped
 ///            or readers, blocks and chunks destroyed.
-class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler> {
+class Scheduler : public SlotGiver, public std::enable_shared_from_this<Scheduler> {
  public:
   Scheduler(EpochPlan plan, PlanCursor cursor);
   ~Scheduler() override;
@@ -77,15 +77,6 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
 
   /// A worker's life: works until Stop() or until nothing is left to do.
   void RunWorker() PENSTOCK_EXCLUDES(mu_);
-
-  using Deadline = std::optional<std::chrono::steady_clock::time_point>;
-  /// See Loader::Next(). With no workers, does the work itself.
-  arrow::Result<std::optional<Batch>> Next(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
-
-  /// Of the batch that Next() gave last; for the consumer's thread.
-  const BatchOrigin& origin() const { return origin_; }
-  /// Of the same batch, with EpochPlan::keeps_lost.
-  const LostRows& lost_rows() const { return hand_.lost; }
 
   void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
 
@@ -233,15 +224,13 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   int64_t SlotEndLocked() const PENSTOCK_REQUIRES(mu_);
 
   // The consumer (consumer.cc).
-  arrow::Result<std::optional<Batch>> NextInHand();
-  arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) PENSTOCK_EXCLUDES(mu_);
+  arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
   arrow::Status WorkOnce() PENSTOCK_REQUIRES(mu_);
   bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsEndLocked() const PENSTOCK_REQUIRES(mu_);
   void HandOverLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
   void TakeSourcePlacesLocked(int64_t index) PENSTOCK_REQUIRES(mu_);
-  arrow::Status KeptBatchesLocked() const PENSTOCK_REQUIRES(mu_);
 
   /// Runs a task that was taken, with the mutex released meanwhile; destroys what made room for it before.
   void RunTask(Task& task, Doomed made_room) PENSTOCK_REQUIRES(mu_);
@@ -315,11 +304,6 @@ class Scheduler : public SlotHome, public std::enable_shared_from_this<Scheduler
   bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
   int64_t failed_slot_ PENSTOCK_GUARDED_BY(mu_) = kNever;
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
-
-  // The slot that the consumer takes batches from; the consumer's thread alone.
-  SlotHand hand_;
-  BatchOrigin origin_;
-  bool is_over_ = false;
 };
 
 /// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.
