@@ -23,10 +23,22 @@ std::shared_ptr<arrow::ArrayData> StorageOf(const arrow::ArrayData& data) {
   return storage;
 }
 
+// A core has few loads under way into its first cache, and many more into the second: fetching there first makes
+// gathering from a window beyond the caches twice as fast (bench/RESULTS.md).
+constexpr size_t kRowsAhead = 256;
+void PrefetchForGather(const void* at) { __builtin_prefetch(at, 0, 2); }
+
 template <typename T>
 void GatherWidth(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, uint8_t* out) {
   T* to = reinterpret_cast<T*>(out);
-  for (const SlabRow& row : rows) *to++ = reinterpret_cast<const T*>(from[row.slab])[row.row];
+  const auto at = [&](const SlabRow& row) { return reinterpret_cast<const T*>(from[row.slab]) + row.row; };
+  const size_t ahead = std::min(kRowsAhead, rows.size());
+  for (const SlabRow& row : rows.first(ahead)) PrefetchForGather(at(row));
+  for (size_t i = 0; i + ahead < rows.size(); ++i) {
+    PrefetchForGather(at(rows[i + ahead]));
+    *to++ = *at(rows[i]);
+  }
+  for (const SlabRow& row : rows.last(ahead)) *to++ = *at(row);
 }
 
 // Loads of rows far apart do not wait for each other; what a row takes decides how it is copied.
@@ -149,13 +161,11 @@ arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost) 
   return slab;
 }
 
-void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_rows,
-                int64_t slot_row, LostRows* lost) {
-  if (std::all_of(slabs.begin(), slabs.end(), [](const auto& slab) { return slab->lost.empty(); })) return;
-  lost->resize(static_cast<size_t>(slot_rows));
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_row,
+                LostRows* lost) {
   for (const SlabRow& row : rows) {
     const LostRows& from = slabs[row.slab]->lost;
-    (*lost)[static_cast<size_t>(slot_row++)] = !from.empty() && from[row.row];
+    (*lost)[static_cast<size_t>(slot_row++)] = from.empty() ? 0 : from[row.row];
   }
 }
 

@@ -36,9 +36,9 @@ struct SlabRow {
   uint32_t row = 0;
 };
 
-/// Which of the rows are lost, by row of a slot of `slot_rows` rows.
-void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_rows,
-                int64_t slot_row, LostRows* lost);
+/// Which of the rows are lost; sets `lost`, which has all rows of the slot, from `slot_row` on.
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_row,
+                LostRows* lost);
 
 /// Copies rows of slabs to rows of a slot: `rows` to the slot's rows from `slot_row` on. Columns of fixed size.
 ///

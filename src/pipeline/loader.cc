@@ -362,6 +362,9 @@ arrow::Status LoaderImpl::StartEpoch() {
     plan.drop_last = false;
     plan.slot_account = plan.hand_account = Account::kShuffle;
     plan.keeps_slots = true;
+    if (slab_layout_->num_domains() == 0) {
+      ARROW_ASSIGN_OR_RAISE(plan.region, SlotRegion::Map(slab_layout_->bytes(), shuffle_.most_slabs(start.rows)));
+    }
     plan.keeps_lost = true;
     plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);
   }
@@ -379,10 +382,12 @@ arrow::Status LoaderImpl::StartEpoch() {
   }
   if (mixer != nullptr && options_.num_workers > 0) {
     workers_.emplace_back([mixer] { mixer->RunFiller(); });
-    workers_.emplace_back([mixer] {
-      BecomeBatchWork();
-      mixer->RunMixer();
-    });
+    for (int i = 0; i < std::min(options_.num_workers, mixer->most_mixers()); ++i) {
+      workers_.emplace_back([mixer] {
+        BecomeBatchWork();
+        mixer->RunMixer();
+      });
+    }
   }
   MutexLock lock(epoch_mu_);
   epoch_ = std::move(epoch);

@@ -30,6 +30,11 @@ void Mixer::Filling::Empty() {
   ledger->Sub(Account::kShuffle, std::exchange(charged_bytes, 0));
 }
 
+void Mixer::Filling::Add(std::shared_ptr<const Slab> slab) {
+  has_lost = has_lost || !slab->lost.empty();
+  slabs.push_back(std::move(slab));
+}
+
 void Mixer::RunFiller() {
   MutexLock lock(mu_);
   while (!is_stopping_) {
@@ -67,8 +72,9 @@ bool Mixer::FillLocked(Deadline deadline) {
   (*filling)->begin_row = window_rows_;
   window_rows_ += (*filling)->window.rows;
   windows_.push_back(std::move(*filling));
+  mix_.NotifyOne();
   if (source_rows_ > windows_.back()->begin_row) {
-    windows_.back()->slabs.push_back(last_slab_);
+    windows_.back()->Add(last_slab_);
     CheckFullLocked();
   }
   return true;
@@ -83,8 +89,6 @@ arrow::Result<std::shared_ptr<Mixer::Filling>> Mixer::OpenWindow(Window window) 
                                       FormatBytes(bytes), ", more than memory_budget has left; raise it");
   }
   filling->charged_bytes = bytes;
-  filling->order.resize(static_cast<size_t>(window.rows));
-  ShuffleWindow(window.key, window.number, filling->order);
   filling->wanted_rows = CountRows(window.wanted);
   filling->window = std::move(window);
   return filling;
@@ -101,7 +105,7 @@ arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline) {
 
 void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
   source_rows_ += slab->batch.num_rows();
-  windows_.back()->slabs.push_back(slab);
+  windows_.back()->Add(slab);
   last_slab_ = std::move(slab);
   CheckFullLocked();
 }
@@ -123,93 +127,143 @@ void Mixer::FailLocked(arrow::Status status) {
 int64_t Mixer::MixableRowsLocked() const {
   int64_t rows = 0;
   for (const auto& window : windows_) {
-    if (!window->is_full) break;
+    if (!window->is_mixable()) break;
     rows += window->wanted_rows - window->taken_rows;
   }
   return rows;
 }
 
-// That can be copied now, to the slot that is being filled.
+bool Mixer::IsSlotOpenLocked() const { return !slots_.empty() && !slots_.back()->is_closed; }
+
+// That can be copied now, to the slot that is open or to the next.
 int64_t Mixer::JobRowsLocked() const {
-  const int64_t done = filling_slot_ == nullptr ? 0 : filling_slot_->rows;
-  return std::min({MixableRowsLocked(), plan_.layout->rows() - done, plan_.rows - mixed_rows_});
+  const int64_t taken = IsSlotOpenLocked() ? slots_.back()->taken_rows : 0;
+  return std::min({MixableRowsLocked(), plan_.layout->rows() - taken, plan_.rows - mixed_rows_});
 }
 
 void Mixer::RunMixer() {
   MutexLock lock(mu_);
   while (!is_stopping_) {
-    auto job = TakeJobLocked();
-    if (job) {
-      RunJobLocked(std::move(*job));
-    } else {
-      mix_.Wait(mu_);
-    }
+    if (!MixLocked()) mix_.Wait(mu_);
   }
+}
+
+// Does a piece of work; false where there is none. Releases the mutex meanwhile.
+bool Mixer::MixLocked() {
+  if (OrderWindowLocked()) return true;
+  if (JobRowsLocked() == 0 || is_opening_slot_ || !OpenSlotLocked()) return false;
+  const Job job = TakeJobLocked();
+  mix_.NotifyOne();  // There may be work for another.
+  RunJobLocked(job);
+  return true;
+}
+
+// Before rows are copied: the window that is filled meanwhile is not to wait for its order.
+bool Mixer::OrderWindowLocked() {
+  const auto next = std::find_if(windows_.begin(), windows_.end(),
+                                 [](const auto& window) { return window->ordering == Ordering::kNone; });
+  if (next == windows_.end()) return false;
+  const std::shared_ptr<Filling> filling = *next;
+  filling->ordering = Ordering::kRunning;
+  ++running_;
+  mu_.Unlock();
+  const int64_t began_ns = NowNs();
+  filling->order.resize(static_cast<size_t>(filling->window.rows));
+  ShuffleWindow(filling->window.key, filling->window.number, filling->order);
+  plan_.stats->AddTask(Stage::kShuffle, NowNs() - began_ns, 0, 0);
+  mu_.Lock();
+  --running_;
+  filling->ordering = Ordering::kDone;
+  ready_.NotifyOne();
+  return true;
 }
 
 // Slots in the caller's hand count, but for those it keeps beyond the one in use.
 bool Mixer::MayHaveSlotLocked() const {
-  const auto open = static_cast<int>(mixed_.size());
+  const auto open = static_cast<int>(slots_.size());
   return open == 0 || open + user_slots_ < plan_.sizing.open_slots + 1 + kept_slots_;
 }
 
 bool Mixer::OpenSlotLocked() {
-  if (filling_slot_ != nullptr) return true;
+  if (IsSlotOpenLocked()) return true;
   if (!MayHaveSlotLocked()) return false;
   auto slot = std::make_unique<Slot>(*plan_.layout);
   if (!spare_.empty()) {
     slot->storage = std::move(spare_.back());
     spare_.pop_back();
-  } else if (plan_.ledger->TryAdd(Account::kSlots, plan_.layout->bytes())) {
-    slot->storage.bytes = plan_.layout->bytes();
-    slot->storage.touched.resize(static_cast<size_t>(plan_.layout->num_domains()));
-  } else {
+    slots_.push_back(std::move(slot));
+    return true;
+  }
+  const int64_t bytes = plan_.layout->bytes();
+  if (!plan_.ledger->TryAdd(Account::kSlots, bytes)) {
     is_slot_refused_ = true;
     ready_.NotifyOne();
     return false;
   }
-  filling_slot_ = std::move(slot);
+  is_opening_slot_ = true;
+  mu_.Unlock();
+  auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
+  mu_.Lock();
+  is_opening_slot_ = false;
+  if (!memory.ok()) {
+    plan_.ledger->Sub(Account::kSlots, bytes);
+    mixed_rows_ = plan_.rows;
+    FailLocked(memory.status());
+    return false;
+  }
+  slot->storage = {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))};
+  slots_.push_back(std::move(slot));
   return true;
 }
 
-std::optional<Mixer::Job> Mixer::TakeJobLocked() {
-  const int64_t rows = JobRowsLocked();
-  if (rows == 0 || is_mixing_ || !OpenSlotLocked()) return std::nullopt;
-  Job job{filling_slot_.get(), {}, rows};
-  int64_t left = rows;
+Mixer::Job Mixer::TakeJobLocked() {
+  Slot& slot = *slots_.back();
+  Job job{&slot, slot.taken_rows, {}, JobRowsLocked()};
+  int64_t left = job.rows;
   for (const auto& window : windows_) {
     const int64_t n = std::min(left, window->wanted_rows - window->taken_rows);
     if (n == 0) continue;
     job.parts.push_back({window, window->taken_rows, n});
+    // Here, where no other job of the slot can be writing to it: those that are under way have no lost rows.
+    if (window->has_lost && slot.lost.empty()) slot.lost.resize(static_cast<size_t>(plan_.layout->rows()));
     window->taken_rows += n;
     left -= n;
     if (left == 0) break;
   }
-  mixed_rows_ += rows;
+  mixed_rows_ += job.rows;
+  slot.taken_rows += job.rows;
+  slot.is_closed = slot.taken_rows == plan_.layout->rows() || mixed_rows_ == plan_.rows;
   return job;
 }
 
-void Mixer::RunJobLocked(Job job) {
-  is_mixing_ = true;
+void Mixer::RunJobLocked(const Job& job) {
+  ++running_;
   mu_.Unlock();
   const int64_t began_ns = NowNs();
   arrow::Status status = Mix(job);
   plan_.stats->AddTask(Stage::kShuffle, NowNs() - began_ns, 1, job.rows * plan_.layout->bytes() / plan_.layout->rows());
   mu_.Lock();
-  is_mixing_ = false;
+  --running_;
+  ready_.NotifyOne();
   if (!status.ok()) {
-    mixed_rows_ = plan_.rows;  // Nothing comes after it.
+    // Of a slot with arenas: no other job is under way. Nothing comes after it.
+    job.slot->taken_rows -= job.rows;
+    job.slot->is_closed = false;
+    mixed_rows_ = plan_.rows;
     FailLocked(std::move(status));
     return;
   }
-  for (Part& part : job.parts) part.from->given_rows += part.rows;
-  filling_slot_->rows += job.rows;
-  if (filling_slot_->rows == plan_.layout->rows() || mixed_rows_ == plan_.rows) GiveSlotLocked();
-  ready_.NotifyOne();
-  // A window makes place for the next when its memory is given back, not before.
-  while (!windows_.empty() && windows_.front()->is_full &&
+  for (const Part& part : job.parts) part.from->given_rows += part.rows;
+  job.slot->done_rows += job.rows;
+  DropEmptiedLocked();
+}
+
+// A window makes place for the next when its memory is given back, not before.
+void Mixer::DropEmptiedLocked() {
+  while (!windows_.empty() && windows_.front()->is_mixable() &&
          windows_.front()->given_rows == windows_.front()->wanted_rows) {
     const std::shared_ptr<Filling> emptied = windows_.front();
+    if (std::exchange(emptied->is_emptying, true)) return;  // By another thread, which goes on with the next.
     mu_.Unlock();
     emptied->Empty();
     mu_.Lock();
@@ -218,27 +272,12 @@ void Mixer::RunJobLocked(Job job) {
   }
 }
 
-void Mixer::GiveSlotLocked() { mixed_.push_back(std::move(filling_slot_)); }
-
-// After a failure: the whole batches of the slot that was being filled are given before it is told of.
-bool Mixer::GiveRestLocked() {
-  if (filling_slot_ == nullptr) return false;
-  filling_slot_->rows -= filling_slot_->rows % plan_.layout->batch_rows();
-  const bool has_batch = filling_slot_->rows > 0;
-  if (has_batch) GiveSlotLocked();
-  return has_batch;
-}
-
 arrow::Status Mixer::Mix(const Job& job) {
   Slot& slot = *job.slot;
-  if (slot.storage.memory.data() == nullptr) {
-    ARROW_ASSIGN_OR_RAISE(slot.storage.memory,
-                          SlotMemory::Map(plan_.layout->bytes(), plan_.layout->arena_address_bytes()));
-  }
   uint8_t* const base = slot.storage.memory.data();
   const auto take = [&](const int64_t* used) { return TakeArenas(&slot, used); };
   std::array<SlabRow, kStripRows> rows;
-  int64_t slot_row = slot.rows;
+  int64_t slot_row = job.slot_row;
   for (const Part& part : job.parts) {
     const Filling& from = *part.from;
     const int64_t first_slab = from.begin_row >> slab_bits_;
@@ -251,7 +290,7 @@ arrow::Status Mixer::Mix(const Job& job) {
                                           static_cast<uint32_t>(row & (plan_.slab_rows - 1))};
         }
         const std::span<const SlabRow> strip(rows.data(), static_cast<size_t>(n));
-        GatherLost(from.slabs, strip, plan_.layout->rows(), slot_row, &slot.lost);
+        if (from.has_lost) GatherLost(from.slabs, strip, slot_row, &slot.lost);
         GatherFixed(from.slabs, strip, *plan_.layout, base, slot_row);
         ARROW_RETURN_NOT_OK(GatherVarying(from.slabs, strip, *plan_.layout, base, slot_row, &slot.fill, take));
         at += n;
@@ -271,7 +310,7 @@ arrow::Status Mixer::TakeArenas(Slot* slot, const int64_t* used) {
   MutexLock lock(mu_);
   while (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) {
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
-    const bool may_come = plan_.is_threaded && (!is_consumer_waiting_ || !mixed_.empty());
+    const bool may_come = plan_.is_threaded && (!is_consumer_waiting_ || IsSlotReadyLocked());
     if (!may_come) {
       return arrow::Status::OutOfMemory(
           "the rows of one slot take more than memory_budget has left beside the shuffle ",
@@ -293,7 +332,7 @@ void Mixer::Stop() {
 
 void Mixer::Clear() {
   std::deque<std::shared_ptr<Filling>> windows;
-  std::deque<std::unique_ptr<Slot>> mixed;
+  std::deque<std::unique_ptr<Slot>> slots;
   std::vector<SlotStorage> spare;
   std::shared_ptr<const Slab> slab;
   arrow::Status failure;
@@ -302,13 +341,12 @@ void Mixer::Clear() {
     MutexLock lock(mu_);
     is_cleared_ = true;
     windows.swap(windows_);
-    mixed.swap(mixed_);
-    if (filling_slot_ != nullptr) mixed.push_back(std::move(filling_slot_));
+    slots.swap(slots_);
     spare.swap(spare_);
     slab.swap(last_slab_);
     std::swap(failure, failure_);
   }
-  for (const auto& slot : mixed) plan_.ledger->Sub(Account::kSlots, slot->storage.bytes);
+  for (const auto& slot : slots) plan_.ledger->Sub(Account::kSlots, slot->storage.bytes);
   for (const SlotStorage& storage : spare) plan_.ledger->Sub(Account::kSlots, storage.bytes);
 }
 

@@ -37,10 +37,10 @@ struct MixPlan {
 /// third begins before the first is gone. Slabs and permutations are charged to `shuffle`, slots to `slots`.
 ///
 /// Ownership: by shared_ptr; slots in the caller's hand keep it.
-/// Threads:   RunFiller() and RunMixer() on a thread each (neither where !is_threaded); Next() from one thread at a
-///            time; everything else from any.
-/// Blocking:  RunFiller(), RunMixer() and Next() sleep. The mutex is never held while rows are copied, memory is mapped
-///            or slabs are given back.
+/// Threads:   RunFiller() on one thread and RunMixer() on most_mixers() at the most (none where !is_threaded); Next()
+///            from one thread at a time; everything else from any.
+/// Blocking:  RunFiller(), RunMixer() and Next() sleep. The mutex is never held while windows are put into order, rows
+///            copied, memory mapped or slabs given back.
 class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
  public:
   Mixer(MixPlan plan, std::shared_ptr<Scheduler> source);
@@ -50,6 +50,8 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
 
   void RunFiller() PENSTOCK_EXCLUDES(mu_);
   void RunMixer() PENSTOCK_EXCLUDES(mu_);
+  /// Arenas are filled in the order of their rows, by one thread.
+  int most_mixers() const { return plan_.layout->num_domains() > 0 ? 1 : plan_.sizing.open_slots; }
   void ReturnSlot(SlotStorage storage) override PENSTOCK_EXCLUDES(mu_);
   /// Makes every thread return soon; stop the source as well. Idempotent.
   void Stop() PENSTOCK_EXCLUDES(mu_);
@@ -57,7 +59,8 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   void Clear() PENSTOCK_EXCLUDES(mu_);
 
  private:
-  /// A window on its way: first its slabs come, then its rows go.
+  enum class Ordering { kNone, kRunning, kDone };
+  /// A window on its way: first its slabs come, and its rows are put into order; then they go.
   struct Filling {
     Filling() = default;
     ~Filling() { Empty(); }
@@ -68,16 +71,21 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     Window window;
     int64_t begin_row = 0;  ///< In what the source gives.
     std::vector<uint32_t> order;
+    Ordering ordering = Ordering::kNone;
     std::vector<std::shared_ptr<const Slab>> slabs;
+    bool has_lost = false;  ///< A slab has rows that were left out.
     bool is_full = false;
+    bool is_emptying = false;
     int64_t taken_rows = 0;  ///< Of those wanted: by jobs...
     int64_t given_rows = 0;  ///< ... and copied.
     int64_t wanted_rows = 0;
     int64_t charged_bytes = 0;
 
+    void Add(std::shared_ptr<const Slab> slab);
     /// Gives back what it holds.
     void Empty();
     int64_t end_row() const { return begin_row + window.rows; }
+    bool is_mixable() const { return is_full && ordering == Ordering::kDone; }
   };
   /// Rows of a window that go to one slot, one after the other.
   struct Part {
@@ -90,10 +98,16 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     SlotStorage storage;
     ArenaFill fill;
     LostRows lost;
-    int64_t rows = 0;  ///< That are there.
+    int64_t taken_rows = 0;  ///< By jobs...
+    int64_t done_rows = 0;   ///< ... that have run.
+    bool is_closed = false;  ///< No job is to come.
+
+    bool is_ready() const { return is_closed && done_rows == taken_rows; }
   };
+  /// Rows to be copied to a slot, which stays where it is meanwhile.
   struct Job {
     Slot* slot = nullptr;
+    int64_t slot_row = 0;
     std::vector<Part> parts;
     int64_t rows = 0;
   };
@@ -110,14 +124,19 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   int64_t MixableRowsLocked() const PENSTOCK_REQUIRES(mu_);
   int64_t JobRowsLocked() const PENSTOCK_REQUIRES(mu_);
   bool MayHaveSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsSlotOpenLocked() const PENSTOCK_REQUIRES(mu_);
   bool OpenSlotLocked() PENSTOCK_REQUIRES(mu_);
-  std::optional<Job> TakeJobLocked() PENSTOCK_REQUIRES(mu_);
-  void RunJobLocked(Job job) PENSTOCK_REQUIRES(mu_);
+  bool MixLocked() PENSTOCK_REQUIRES(mu_);
+  bool OrderWindowLocked() PENSTOCK_REQUIRES(mu_);
+  Job TakeJobLocked() PENSTOCK_REQUIRES(mu_);
+  void RunJobLocked(const Job& job) PENSTOCK_REQUIRES(mu_);
+  void DropEmptiedLocked() PENSTOCK_REQUIRES(mu_);
   arrow::Status Mix(const Job& job) PENSTOCK_EXCLUDES(mu_);
   arrow::Status TakeArenas(Slot* slot, const int64_t* used) PENSTOCK_EXCLUDES(mu_);
 
   // Giving.
-  void GiveSlotLocked() PENSTOCK_REQUIRES(mu_);
+  bool IsSlotReadyLocked() const PENSTOCK_REQUIRES(mu_) { return !slots_.empty() && slots_.front()->is_ready(); }
+  bool IsAtEndLocked() const PENSTOCK_REQUIRES(mu_);
   bool GiveRestLocked() PENSTOCK_REQUIRES(mu_);
   bool HandOverLocked() PENSTOCK_REQUIRES(mu_);
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
@@ -142,9 +161,9 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 
   int64_t mixed_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Taken by jobs.
-  bool is_mixing_ PENSTOCK_GUARDED_BY(mu_) = false;
-  std::unique_ptr<Slot> filling_slot_ PENSTOCK_GUARDED_BY(mu_);  // Being filled; its memory is the job's meanwhile.
-  std::deque<std::unique_ptr<Slot>> mixed_ PENSTOCK_GUARDED_BY(mu_);  // Ready to be given.
+  int running_ PENSTOCK_GUARDED_BY(mu_) = 0;         // Jobs, and windows that are put into order.
+  bool is_opening_slot_ PENSTOCK_GUARDED_BY(mu_) = false;
+  std::deque<std::unique_ptr<Slot>> slots_ PENSTOCK_GUARDED_BY(mu_);  // In the order in which they are given.
   std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);
   bool is_slot_refused_ PENSTOCK_GUARDED_BY(mu_) = false;
   int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;

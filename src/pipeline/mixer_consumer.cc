@@ -5,20 +5,36 @@
 
 namespace penstock {
 
+// After a failure: the whole batches of the slot that was being filled are given before it is told of.
+bool Mixer::GiveRestLocked() {
+  if (slots_.empty()) return false;
+  Slot& slot = *slots_.front();
+  slot.taken_rows = slot.done_rows -= slot.done_rows % plan_.layout->batch_rows();
+  slot.is_closed = slot.done_rows > 0;
+  return slot.is_closed;
+}
+
+// Nothing more can be mixed.
+bool Mixer::IsAtEndLocked() const {
+  const bool is_order_missing = std::any_of(
+      windows_.begin(), windows_.end(), [](const auto& window) { return window->is_full && !window->is_mixable(); });
+  return running_ == 0 && ((!is_order_missing && JobRowsLocked() == 0) || mixed_rows_ == plan_.rows);
+}
+
 bool Mixer::HandOverLocked() {
-  if (mixed_.empty()) return false;
-  Slot& slot = *mixed_.front();
+  if (!IsSlotReadyLocked()) return false;
+  Slot& slot = *slots_.front();
   plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
   hand_.base = slot.storage.memory.data();
   if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<ArenaFill>(std::move(slot.fill));
   hand_.lost = std::move(slot.lost);
-  hand_.num_rows = slot.rows;
+  hand_.num_rows = slot.done_rows;
   const int64_t batch_rows = plan_.layout->batch_rows();
-  hand_.num_batches = plan_.drop_last ? slot.rows / batch_rows : (slot.rows + batch_rows - 1) / batch_rows;
+  hand_.num_batches = plan_.drop_last ? slot.done_rows / batch_rows : (slot.done_rows + batch_rows - 1) / batch_rows;
   hand_.first_row = given_rows_;
   hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
-  given_rows_ += slot.rows;
-  mixed_.pop_front();
+  given_rows_ += slot.done_rows;
+  slots_.pop_front();
   ++user_slots_;
   return true;
 }
@@ -28,7 +44,7 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
   MutexLock lock(mu_);
   kept_slots_ = std::max(0, user_slots_ - 1);
   is_slot_refused_ = false;
-  if (mixed_.empty()) mix_.NotifyOne();
+  if (!IsSlotReadyLocked()) mix_.NotifyOne();
   while (true) {
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
     if (HandOverLocked()) {
@@ -36,18 +52,14 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
       return true;
     }
     if (given_rows_ == plan_.rows) return false;
-    if (!failure_.ok() && !is_mixing_ && (JobRowsLocked() == 0 || mixed_rows_ == plan_.rows)) {
+    if (!failure_.ok() && IsAtEndLocked()) {
       if (GiveRestLocked()) continue;
       return failure_;
     }
-    if (is_slot_refused_ && !is_mixing_) return KeptBatches();
+    if (is_slot_refused_ && running_ == 0) return KeptBatches();
     if (!plan_.is_threaded) {
-      if (auto job = TakeJobLocked()) {
-        RunJobLocked(std::move(*job));
-      } else if (!is_slot_refused_ && !FillLocked(deadline)) {
-        return KeptBatches();
-      }
-      if (deadline && std::chrono::steady_clock::now() >= *deadline && mixed_.empty()) {
+      if (!MixLocked() && !is_slot_refused_ && !FillLocked(deadline)) return KeptBatches();
+      if (deadline && std::chrono::steady_clock::now() >= *deadline && !IsSlotReadyLocked()) {
         *timed_out = true;
         return false;
       }
@@ -62,7 +74,7 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
       ready_.Wait(mu_);
     }
     is_consumer_waiting_ = false;
-    if (!in_time && mixed_.empty()) {
+    if (!in_time && !IsSlotReadyLocked()) {
       *timed_out = true;
       return false;
     }
@@ -84,8 +96,7 @@ void Mixer::ReturnSlot(SlotStorage storage) {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
-    const int there =
-        static_cast<int>(mixed_.size() + spare_.size()) + (filling_slot_ != nullptr ? 1 : 0) + user_slots_;
+    const int there = static_cast<int>(slots_.size() + spare_.size()) + user_slots_;
     if (!is_cleared_ && there < plan_.sizing.open_slots + 1 && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
       spare_.push_back(std::move(storage));

@@ -43,7 +43,8 @@ struct EpochPlan {
   /// What comes back and is not wanted now stays mapped, and in hand_account, until it is: for many slots that come
   /// back at once, as a window's do.
   bool keeps_slots = false;
-  bool skips_errors = false;  ///< See LoaderOptions...
+  std::shared_ptr<SlotRegion> region;  ///< Where slots come from; null: each is a mapping of its own.
+  bool skips_errors = false;           ///< See LoaderOptions...
   int64_t max_errors = -1;
   bool may_lose_rows = false;  ///< Where a filter decides: nobody has counted the rows of row groups that fail.
   bool keeps_lost = false;     ///< Lost rows stay in their batches, see SlotGiver::lost_rows(); for slots of one batch.
@@ -166,7 +167,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   arrow::Status ConvertBlock(const Task& task, Outcome* outcome);
   arrow::Status ConvertColumn(const Task& task, size_t column, int64_t offset, const RowKey& key, Outcome* outcome);
   bool FillColumn(const Task& task, size_t column, int64_t offset);
-  void CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset);
+  void CopyVarying(const Task& task, int output, const arrow::Array& array);
   // Skipping errors (skip.cc).
   arrow::Result<PieceReader::Piece> MissingPiece(const Chunk& chunk, const PieceStream& stream) const;
   bool PassOverLocked(Chunk* chunk, PieceStream* stream, const Outcome& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);

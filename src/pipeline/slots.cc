@@ -74,7 +74,8 @@ void Scheduler::OpenSlots() {
     if (!plan_.ledger->TryAdd(plan_.slot_account, bytes)) return;
     ++mapping_slots_;
     lock.Unlock();
-    auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
+    auto memory =
+        plan_.region != nullptr ? plan_.region->Take() : SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
     if (!memory.ok()) plan_.ledger->Sub(plan_.slot_account, bytes);
     lock.Lock();
     --mapping_slots_;

@@ -208,7 +208,7 @@ arrow::Status Scheduler::ConvertColumn(const Task& task, size_t column, int64_t 
       ARROW_RETURN_NOT_OK(CountError(status));
       LoseRows(task, row - offset, 1, outcome);
     }
-    CopyVarying(task, lane.outputs[column], array, offset);
+    CopyVarying(task, lane.outputs[column], array);
     return arrow::Status::OK();
   }
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
@@ -234,7 +234,7 @@ bool Scheduler::FillColumn(const Task& task, size_t column, int64_t offset) {
   const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(lane.outputs[column])];
   if (output.converter == nullptr) {
     const arrow::Array& array = *lane.block->piece.rows->column(static_cast<int>(column));
-    CopyVarying(task, lane.outputs[column], array, offset);
+    CopyVarying(task, lane.outputs[column], array);
     return !output.field.has_mask && output.field.varying->FindNull(array, offset, task.rows) < 0;
   }
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
@@ -242,7 +242,7 @@ bool Scheduler::FillColumn(const Task& task, size_t column, int64_t offset) {
 }
 
 // Rows of one slot, batch by batch, to their place in its arenas.
-void Scheduler::CopyVarying(const Task& task, int output, const arrow::Array& array, int64_t offset) {
+void Scheduler::CopyVarying(const Task& task, int output, const arrow::Array& array) {
   const SlotLayout& layout = *plan_.layout;
   const Lane& lane = *task.lane;
   const VaryingColumn& varying = *(*layout.schema())[static_cast<size_t>(output)].varying;

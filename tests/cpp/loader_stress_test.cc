@@ -6,6 +6,7 @@
 #include <arrow/record_batch.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 
@@ -118,12 +119,21 @@ void ExpectOneEpoch(Loader& loader, const DataSet& data, int64_t first_row) {
   EXPECT_EQ(next, data.num_rows);
 }
 
-TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
+// Runs `test` for some seeds, or for the one that the environment gives.
+template <typename Test>
+void ForSeeds(int num_seeds, const Test& test) {
   const char* given = std::getenv("PENSTOCK_TEST_SEED");
   const uint64_t first_seed = given != nullptr ? std::strtoull(given, nullptr, 10) : 20240611;
-  for (uint64_t seed = first_seed; seed < first_seed + (given != nullptr ? 1 : 60); ++seed) {
+  for (uint64_t seed = first_seed; seed < first_seed + (given != nullptr ? 1 : static_cast<uint64_t>(num_seeds));
+       ++seed) {
     SCOPED_TRACE("PENSTOCK_TEST_SEED=" + std::to_string(seed));
     Random random(seed);
+    test(random);
+  }
+}
+
+TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
+  ForSeeds(60, [](Random& random) {
     TempFolder folder;
     const DataSet data = WriteDataSet(folder, random);
     LoaderOptions options = RandomOptions(data, random);
@@ -144,7 +154,68 @@ TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
     EXPECT_EQ(memory.over_budget_bytes, 0);
     (*loader)->Close();
     EXPECT_EQ((*loader)->Memory().total.current_bytes, 0);
+  });
+}
+
+// An epoch in whatever order, without `left_out` rows; broken off after `most_batches`, if that is not negative.
+void ExpectShuffledEpoch(Loader& loader, const DataSet& data, int64_t left_out, int64_t most_batches) {
+  ASSERT_TRUE(loader.StartEpoch().ok());
+  std::vector<int64_t> rows;
+  for (int64_t batches = 0; batches != most_batches; ++batches) {
+    auto batch = loader.Next();
+    if (!batch.ok()) {
+      ASSERT_TRUE(batch.status().IsOutOfMemory()) << batch.status();
+      EXPECT_CONTAINS(batch.status().message(), "raise memory_budget");
+      return;
+    }
+    if (!*batch) break;
+    const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
+    rows.insert(rows.end(), values, values + (*batch)->num_rows());
+    if ((*batch)->schema()[1].varying == nullptr) continue;
+    const auto arrow_batch = (*batch)->ToRecordBatch();
+    ASSERT_TRUE(arrow_batch.ok()) << arrow_batch.status();
+    const auto& texts = static_cast<const arrow::LargeStringArray&>(*(*arrow_batch)->column(1));
+    for (int64_t i = 0; i < texts.length(); ++i) ASSERT_EQ(texts.GetView(i), TextOf(data, values[i]));
   }
+  std::sort(rows.begin(), rows.end());
+  EXPECT_EQ(std::adjacent_find(rows.begin(), rows.end()), rows.end()) << "a row came twice";
+  if (most_batches < 0) {
+    EXPECT_EQ(std::ssize(rows), data.num_rows - left_out);
+  }
+}
+
+TEST(LoaderStressTest, ShuffledWindowsOfAnySize) {
+  ForSeeds(25, [](Random& random) {
+    TempFolder folder;
+    const DataSet data = WriteDataSet(folder, random);
+    LoaderOptions options = RandomOptions(data, random);
+    options.shuffle = true;
+    options.seed = static_cast<uint64_t>(Between(random, 0, 1000));
+    options.shuffle_window_bytes = int64_t{1} << Between(random, 14, 22);
+    int64_t left_out = 0;
+    if (!options.transforms.empty() && Between(random, 0, 1) == 0) {
+      // Every third text is known; rows of the others are lost.
+      std::vector<std::string> known;
+      for (int64_t row = 0; row < data.num_rows; row += 3) known.push_back(TextOf(data, row));
+      options.transforms = {{"text", "text", {ops::Lookup{Strings(known), std::nullopt}}}};
+      options.skips_errors = true;
+      left_out = data.num_rows - std::ssize(known);
+    }
+    const int64_t least = LeastBudget(options);
+    ASSERT_GT(least, 0);
+    options.memory_budget_bytes = Between(random, least, 3 * least);
+    auto loader = Loader::Make(options);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    ExpectShuffledEpoch(**loader, data, left_out, -1);
+    ExpectShuffledEpoch(**loader, data, left_out, Between(random, 0, 5));
+    ExpectShuffledEpoch(**loader, data, left_out, -1);
+    (*loader)->EndEpoch();
+    const MemoryReport memory = (*loader)->Memory();
+    EXPECT_LE(memory.total.peak_bytes, options.memory_budget_bytes);
+    EXPECT_EQ(memory.over_budget_bytes, 0);
+    (*loader)->Close();
+    EXPECT_EQ((*loader)->Memory().total.current_bytes, 0);
+  });
 }
 
 }  // namespace
