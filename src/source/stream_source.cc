@@ -9,20 +9,26 @@
 #include "penstock/store_reader.h"
 #include "source/batch_input.h"
 #include "source/text.h"
+#include "source/unified_dictionaries.h"
 
 namespace penstock {
 namespace {
 
 class StreamSequence final : public InputSequence {
  public:
-  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, InputContext context)
-      : reader_(std::move(reader)), store_(dynamic_cast<StoreReader*>(reader_.get())), context_(std::move(context)) {}
+  /// \param ahead  the first batch, if it has been read.
+  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::shared_ptr<arrow::RecordBatch> ahead,
+                 InputContext context)
+      : reader_(std::move(reader)),
+        store_(dynamic_cast<StoreReader*>(reader_.get())),
+        ahead_(std::move(ahead)),
+        context_(std::move(context)) {}
 
   // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (is_at_end_) return nullptr;
-    std::shared_ptr<arrow::RecordBatch> batch;
-    const arrow::Status read = reader_->ReadNext(&batch);
+    std::shared_ptr<arrow::RecordBatch> batch = std::move(ahead_);
+    const arrow::Status read = batch != nullptr ? arrow::Status::OK() : reader_->ReadNext(&batch);
     is_at_end_ = !read.ok() || batch == nullptr;
     if (!read.ok()) return text::WithContext(read, "reading " + (kPrefix + std::to_string(next_number_)));
     if (batch == nullptr) return nullptr;
@@ -49,6 +55,7 @@ class StreamSequence final : public InputSequence {
   inline static const std::string kPrefix = "the stream, record batch ";
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
   StoreReader* const store_;  // The same, where it is one.
+  std::shared_ptr<arrow::RecordBatch> ahead_;
   const InputContext context_;
   int64_t next_number_ = 0;
   int64_t next_row_ = 0;
@@ -84,21 +91,23 @@ class StreamSource final : public Source {
     if (reader == nullptr) {
       ARROW_ASSIGN_OR_RAISE(reader, open_());
     }
-    return std::make_unique<StreamSequence>(std::move(reader), context);
+    return std::make_unique<StreamSequence>(std::move(reader), std::move(ahead_), context);
   }
+  // Those of the first batch, which waits for the first epoch then.
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
-                                               const std::shared_ptr<arrow::MemoryPool>&) override {
+                                               const std::shared_ptr<arrow::MemoryPool>& pool) override {
     if (fields.empty()) return Vocabularies{};
-    return arrow::Status::TypeError("column ", text::Quoted(fields.front()->name()),
-                                    ": dictionary codes of a stream cannot be known ahead; use ps.ops.lookup, "
-                                    "ps.ops.hash_bucket or ps.ops.cast, or "
-                                    "give a table or files");
+    ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
+    ARROW_RETURN_NOT_OK(text::WithContext(first_->ReadNext(&ahead_), "reading the stream, record batch 0"));
+    if (ahead_ != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*ahead_), "the stream, record batch 0"));
+    return unified.Finish();
   }
 
  private:
   const BatchReaderFactory open_;
   const bool is_one_shot_;
-  std::shared_ptr<arrow::RecordBatchReader> first_;  // Opened for its schema; of the first epoch.
+  std::shared_ptr<arrow::RecordBatchReader> first_;  // Opened for its schema; of the first epoch...
+  std::shared_ptr<arrow::RecordBatch> ahead_;        // ... as is the batch that its vocabularies were read from.
 };
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "source/file_sources.h"
 #include "source/pooled_file.h"
 #include "source/text.h"
+#include "source/unified_dictionaries.h"
 
 namespace penstock {
 namespace {
@@ -97,13 +98,7 @@ class StreamedFiles final : public Source {
   int64_t MemoryBytes() const override { return files_.MemoryBytes(); }
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override;
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
-                                               const std::shared_ptr<arrow::MemoryPool>&) override {
-    if (fields.empty()) return Vocabularies{};
-    return arrow::Status::TypeError(
-        "column ", text::Quoted(fields.front()->name()),
-        ": dictionary codes of an Arrow stream cannot be known ahead; "
-        "use ps.ops.lookup, ps.ops.hash_bucket or ps.ops.cast, or write Arrow IPC files (which have a footer)");
-  }
+                                               const std::shared_ptr<arrow::MemoryPool>& pool) override;
 
   const FileSet& files() const { return files_; }
   const std::string& path(size_t index) const { return files_.files[index].path; }
@@ -186,6 +181,21 @@ class StreamedSequence final : public InputSequence {
   int64_t num_given_ = 0;       // Batches of the file...
   int64_t num_rows_given_ = 0;  // ... and their rows.
 };
+
+// Those of the first batch of each file: what follows could only be known by reading all of it.
+arrow::Result<Vocabularies> StreamedFiles::ReadVocabularies(const arrow::FieldVector& fields,
+                                                            const std::shared_ptr<arrow::MemoryPool>& pool) {
+  if (fields.empty()) return Vocabularies{};
+  ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
+  for (size_t i = 0; i < files_.files.size(); ++i) {
+    ARROW_ASSIGN_OR_RAISE(const Reader reader, OpenFile(i, pool.get(), pool));
+    std::shared_ptr<arrow::RecordBatch> batch;
+    arrow::Status read = reader->ReadNext(&batch);
+    if (read.ok() && batch != nullptr) read = unified.Add(*batch);
+    ARROW_RETURN_NOT_OK(text::WithContext(read, text::Quoted(path(i)) + ", record batch 0"));
+  }
+  return unified.Finish();
+}
 
 arrow::Result<std::unique_ptr<InputSequence>> StreamedFiles::Open(const InputContext& context) {
   return std::make_unique<StreamedSequence>(this, context);

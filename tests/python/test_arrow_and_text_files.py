@@ -184,3 +184,12 @@ def test_types_are_those_of_the_first_text_file(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("x\n3\nfour\n")
     with quiet_loader(tmp_path) as loader, pytest.raises(ValueError, match=r"b\.csv.*four"):
         list(loader)
+
+
+def test_codes_of_ipc_streams_are_of_all_their_first_batches(tmp_path: Path) -> None:
+    for name, values in (("a", ["Oslo", "Bern"]), ("b", ["Rome", "Bern"])):
+        write_ipc(tmp_path / f"{name}.arrows", pa.table({"city": pa.array(values).dictionary_encode()}))
+    with quiet_loader(tmp_path, batch_size=4) as loader:
+        assert loader.schema["city"].vocabulary.to_pylist() == ["Oslo", "Bern", "Rome"]
+        for _ in range(2):
+            assert rows_of(copies(loader), "city") == [0, 1, 2, 1]

@@ -309,3 +309,40 @@ def test_other_datasets_are_clear_errors(tmp_path: Path) -> None:
         loader_of(dataset.filter(pc.field("x") > 3))
     with pytest.raises(ValueError, match="filesystem is for paths"):
         loader_of(dataset, filesystem=dataset.filesystem)
+
+
+# --- Dictionaries of streams ------------------------------------------------------------------------------
+
+
+def cities(*names: str, known: list[str]) -> pa.RecordBatch:
+    codes = pa.array([known.index(name) for name in names], pa.int8())
+    return pa.record_batch({"city": pa.DictionaryArray.from_arrays(codes, pa.array(known))})
+
+
+BATCHES = [cities("Bern", "Oslo", known=["Oslo", "Bern"]), cities("Oslo", "Bern", known=["Bern", "Oslo"])]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_codes_of_a_stream_are_those_of_its_first_batch(once: bool) -> None:
+    """Whatever code a value has in the batches that follow; the first batch is not lost to the look."""
+    source = pa.RecordBatchReader.from_batches(BATCHES[0].schema, BATCHES) if once else BATCHES
+    with quiet_loader(source, batch_size=3) as loader:
+        assert loader.schema["city"].vocabulary.to_pylist() == ["Oslo", "Bern"]
+        for _ in range(1 if once else 2):
+            assert rows_of(copies(loader), "city") == [1, 0, 0, 1]
+
+
+def test_a_value_that_a_streams_first_batch_does_not_know_is_an_error_with_a_remedy() -> None:
+    with (
+        quiet_loader([*BATCHES, cities("Rome", known=["Rome"])], batch_size=2) as loader,
+        pytest.raises(ValueError, match=r"record batch 2.*column 'city'.*'Rome' is not in .*ps\.ops\.lookup"),
+    ):
+        list(loader)
+
+
+def test_enums_of_duckdb() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    relation = duckdb.sql("select ['a', 'b'][1 + range % 2]::enum('a', 'b') as e from range(10)")
+    with quiet_loader(relation, batch_size=4) as loader:
+        assert loader.schema["e"].vocabulary.to_pylist() == ["a", "b"]
+        assert rows_of(copies(loader), "e") == [0, 1] * 5
