@@ -45,9 +45,8 @@ def main() -> None:
 
     model: torch.nn.Module = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = ps.Loader(
-        arguments.data, batch_size=32, columns=["x", "y"], num_workers=1
-    )  # Rank and world size: found.
+    # Rank and world size: found.
+    loader = ps.Loader(arguments.data, batch_size=32, columns=["x", "y"], num_workers=1, shuffle=True, seed=0)
     if arguments.checkpoint.exists():
         checkpoint = torch.load(arguments.checkpoint)
         model.load_state_dict(checkpoint["model"])

@@ -33,9 +33,9 @@ struct MemoryReport {
 /// The one place that counts memory. What Penstock allocates is taken with TryAdd() *before* it is allocated, so the
 /// sum never exceeds the budget at any instant; what others allocated on the way is charged with Add() when it is seen.
 ///
-/// Three groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython + kShuffle),
-/// decoding (kDecode + kBlocks) and metadata. A group's unused set-aside counts as taken for everybody else,
-/// and stays the group's own when Add() went beyond the budget.
+/// Four groups can have bytes set aside, so that none starves another: slots (kSlots + kUser + kPython), decoding
+/// (kDecode + kBlocks), metadata, and the windows of a shuffle. A group's unused set-aside counts as taken for
+/// everybody else, and stays the group's own when Add() went beyond the budget.
 ///
 /// Ownership: by shared_ptr, since slots in the user's hand may outlive the loader.
 /// Threads:   every method may be called from any thread.
@@ -47,8 +47,14 @@ class Ledger {
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  /// Sets bytes aside for the three groups. Call before work starts.
-  void SetAside(int64_t slot_bytes, int64_t decode_bytes, int64_t metadata_bytes) PENSTOCK_EXCLUDES(mu_);
+  struct Room {
+    int64_t slot_bytes = 0;
+    int64_t decode_bytes = 0;
+    int64_t metadata_bytes = 0;
+    int64_t shuffle_bytes = 0;
+  };
+  /// Sets bytes aside for the four groups. Call before work starts.
+  void SetAside(const Room& room) PENSTOCK_EXCLUDES(mu_);
 
   /// Takes `bytes` if they fit beside what is taken and set aside; false, and nothing taken, otherwise.
   [[nodiscard]] bool TryAdd(Account account, int64_t bytes) PENSTOCK_EXCLUDES(mu_);
@@ -73,7 +79,7 @@ class Ledger {
   const int64_t budget_bytes_;
   mutable Mutex mu_;
   MemoryReport report_ PENSTOCK_GUARDED_BY(mu_);
-  std::array<int64_t, 3> set_aside_bytes_ PENSTOCK_GUARDED_BY(mu_) = {};
+  std::array<int64_t, 4> set_aside_bytes_ PENSTOCK_GUARDED_BY(mu_) = {};
 };
 
 }  // namespace penstock

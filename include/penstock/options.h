@@ -109,8 +109,9 @@ struct LoaderOptions {
   int64_t shuffle_window_bytes = int64_t{256} << 20;
 
   /// Rows whose values do not convert and row groups and files that cannot be read are left out, counted and named in
-  /// the statistics, instead of ending the iteration. No other batch changes for it. Everything goes through Arrow
-  /// arrays then, whatever use_direct_decode says.
+  /// the statistics, instead of ending the iteration. Other batches change only where nobody knows how many rows are
+  /// missing: files, and row groups behind a filter (docs/order.md). Everything goes through Arrow arrays then,
+  /// whatever use_direct_decode says.
   bool skips_errors = false;
   /// More errors than that in one iteration end it; -1: no limit.
   int64_t max_errors = -1;

@@ -147,8 +147,9 @@ class Loader:
         What happens to a row whose value does not convert (a broken photo, a number that does not fit), a row
         group that cannot be decoded, a file that cannot be opened. "raise": the error ends the iteration.
         "skip": such rows get the fill value that `nulls` has for their column, else they are left out of
-        their batch, which is then shorter; no other batch changes, and `stats` counts and names what was left
-        out. What your own Python raises is never skipped.
+        their batch, which is then shorter; other batches stay what they were (but for whole files, and row
+        groups behind a filter), and `stats` counts and names what was left out. What your own Python raises
+        is never skipped.
     max_errors : int, optional
         With ``on_error="skip"``: more errors than that in one iteration raise one of them. None: no
         limit.

@@ -8,20 +8,21 @@ namespace {
 
 size_t Index(Account account) { return static_cast<size_t>(account); }
 
-enum Group : size_t { kSlotGroup, kDecodeGroup, kMetadataGroup, kNoGroup };
+enum Group : size_t { kSlotGroup, kDecodeGroup, kMetadataGroup, kShuffleGroup, kNoGroup };
 
 Group GroupOf(Account account) {
   switch (account) {
     case Account::kSlots:
     case Account::kUser:
     case Account::kPython:
-    case Account::kShuffle:
       return kSlotGroup;
     case Account::kDecode:
     case Account::kBlocks:
       return kDecodeGroup;
     case Account::kMetadata:
       return kMetadataGroup;
+    case Account::kShuffle:
+      return kShuffleGroup;
     case Account::kDevice:
     case Account::kStore:
       break;
@@ -37,9 +38,9 @@ std::string_view AccountName(Account account) {
   return kNames[Index(account)];
 }
 
-void Ledger::SetAside(int64_t slot_bytes, int64_t decode_bytes, int64_t metadata_bytes) {
+void Ledger::SetAside(const Room& room) {
   MutexLock lock(mu_);
-  set_aside_bytes_ = {slot_bytes, decode_bytes, metadata_bytes};
+  set_aside_bytes_ = {room.slot_bytes, room.decode_bytes, room.metadata_bytes, room.shuffle_bytes};
 }
 
 int64_t Ledger::FreeBytesLocked(Account account) const {

@@ -199,7 +199,8 @@ KernelResult MakeLookup(DType from, const ops::Lookup& op) {
 }
 
 KernelResult MakeCodes(DType from, std::shared_ptr<arrow::Array> vocabulary) {
-  constexpr const char* kComplaint = " is not in the column's vocabulary, which for a stream is what its first record batch has; use ps.ops.lookup, "
+  constexpr const char* kComplaint =
+      " is not in the column's vocabulary, which for a stream is what its first record batch has; use ps.ops.lookup, "
       "ps.ops.hash_bucket or ps.ops.cast, or give a table or files";
   const std::optional<int32_t> missing;
   if (vocabulary == nullptr) return arrow::Status::Invalid("dictionary: its values across the data set are not known");

@@ -11,7 +11,7 @@
 namespace penstock {
 
 /// Rows of a slot that are left out of their batches; empty where there are none.
-using LostRows = std::vector<uint8_t>;  // Not of bool: rows next to each other may be set by different threads.
+using LostRows = std::vector<bool>;
 
 /// Closes the gaps that lost rows leave in a batch of `rows` rows.
 /// \param lost  by row of the slot. \param fill  null where there are no arenas.

@@ -143,7 +143,7 @@ void Scheduler::FinishMorselLocked(const Task& task, const Outcome& outcome, Doo
     Slot& slot = open_.at(task.slot);
     slot.filled_cells += task.rows * lane->num_cells_per_row();
     if (!outcome.lost.empty()) slot.lost.resize(static_cast<size_t>(plan_.layout->rows()));
-    for (const int64_t row : outcome.lost) slot.lost[static_cast<size_t>(row)] = 1;
+    for (const int64_t row : outcome.lost) slot.lost[static_cast<size_t>(row)] = true;
     if (is_consumer_waiting_ && IsCompleteLocked(task.slot, slot)) ready_.NotifyOne();
     if (lane->is_exclusive() && lane->next_row < lane->end_row) lanes_.insert(KeyOf(lane));
   }

@@ -161,11 +161,10 @@ arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost) 
   return slab;
 }
 
-void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_row,
-                LostRows* lost) {
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, uint8_t* lost) {
   for (const SlabRow& row : rows) {
     const LostRows& from = slabs[row.slab]->lost;
-    (*lost)[static_cast<size_t>(slot_row++)] = from.empty() ? 0 : from[row.row];
+    *lost++ = from.empty() ? 0 : from[row.row];
   }
 }
 

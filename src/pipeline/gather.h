@@ -36,9 +36,8 @@ struct SlabRow {
   uint32_t row = 0;
 };
 
-/// Which of the rows are lost; sets `lost`, which has all rows of the slot, from `slot_row` on.
-void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, int64_t slot_row,
-                LostRows* lost);
+/// Which of the rows are lost: a byte for each to `lost`.
+void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, uint8_t* lost);
 
 /// Copies rows of slabs to rows of a slot: `rows` to the slot's rows from `slot_row` on. Columns of fixed size.
 ///

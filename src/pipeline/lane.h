@@ -85,6 +85,7 @@ struct PieceStream {
   int64_t lost_begin_row = 0;    ///< From here...
   int64_t lost_end_row = 0;      ///< ... up to here nothing can be read, for this reason:
   std::string error;
+  int64_t error_row = 0;  ///< The first of these rows that comes out: it tells of the error.
   bool is_in_flight = false;
   bool is_done = false;
   int64_t starved_at = -1;  ///< As Lane::starved_at.

@@ -69,6 +69,8 @@ int64_t SaturatingMultiply(int64_t a, int64_t b) {
 // Inputs whose metadata (footers) the budget always has room for: of the one being read, of the one that the plan is
 // ahead, and of one that len() looks at.
 constexpr int64_t kInputsOpen = 3;
+// Of a few hundred chunks; what more of them take in the list is taken as they are found.
+constexpr int64_t kCatalogBytes = 4096;
 constexpr int64_t kFewFiles = 16;
 constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
 // No computation with bytes of slots overflows below it.
@@ -260,8 +262,10 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
   const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
   most_decode_bytes_ = rest_bytes - slot_bytes - spare_bytes;
-  ledger_->SetAside(slot_bytes + shuffle_bytes_, std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
-                    MetadataBytes(first) + spare_bytes);
+  ledger_->SetAside({.slot_bytes = slot_bytes,
+                     .decode_bytes = std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
+                     .metadata_bytes = MetadataBytes(first) + spare_bytes,
+                     .shuffle_bytes = shuffle_bytes_});
   return arrow::Status::OK();
 }
 
@@ -301,7 +305,7 @@ int64_t LoaderImpl::OneBatchSlotBytes(const Survey& survey) const {
 }
 
 int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
-  return metadata_bytes_ + kInputsOpen * survey.most_input_bytes;
+  return metadata_bytes_ + kInputsOpen * survey.most_input_bytes + (order_->is_divided() ? kCatalogBytes : 0);
 }
 
 int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
@@ -363,7 +367,8 @@ arrow::Status LoaderImpl::StartEpoch() {
     plan.slot_account = plan.hand_account = Account::kShuffle;
     plan.keeps_slots = true;
     if (slab_layout_->num_domains() == 0) {
-      ARROW_ASSIGN_OR_RAISE(plan.region, SlotRegion::Map(slab_layout_->bytes(), shuffle_.most_slabs(start.rows)));
+      // Without it each slab is a mapping of its own, which is slower and no more.
+      plan.region = SlotRegion::Map(slab_layout_->bytes(), shuffle_.most_slabs(-1)).ValueOr(nullptr);
     }
     plan.keeps_lost = true;
     plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <new>
 
 namespace penstock {
 namespace {
@@ -46,9 +47,14 @@ void Mixer::RunFiller() {
 bool Mixer::FillLocked(Deadline deadline) {
   if (!failure_.ok()) return false;
   if (!windows_.empty() && !windows_.back()->is_full) {
+    const bool may_come = windows_.size() == kMostWindows;
     mu_.Unlock();
     auto slab = TakeSlab(deadline);
     mu_.Lock();
+    if (slab.status().IsCapacityError() && may_come) {
+      // The window before this one holds what is wanted.
+      return windows_.size() < kMostWindows;
+    }
     if (!slab.ok()) {
       FailLocked(slab.status());
     } else if (*slab != nullptr) {
@@ -150,15 +156,15 @@ void Mixer::RunMixer() {
 
 // Does a piece of work; false where there is none. Releases the mutex meanwhile.
 bool Mixer::MixLocked() {
-  if (OrderWindowLocked()) return true;
-  if (JobRowsLocked() == 0 || is_opening_slot_ || !OpenSlotLocked()) return false;
+  // The window that is filled meanwhile is not to wait for its order, nor the caller for a slot.
+  if (IsSlotReadyLocked() && OrderWindowLocked()) return true;
+  if (JobRowsLocked() == 0 || is_opening_slot_ || !OpenSlotLocked()) return OrderWindowLocked();
   const Job job = TakeJobLocked();
   mix_.NotifyOne();  // There may be work for another.
   RunJobLocked(job);
   return true;
 }
 
-// Before rows are copied: the window that is filled meanwhile is not to wait for its order.
 bool Mixer::OrderWindowLocked() {
   const auto next = std::find_if(windows_.begin(), windows_.end(),
                                  [](const auto& window) { return window->ordering == Ordering::kNone; });
@@ -168,12 +174,22 @@ bool Mixer::OrderWindowLocked() {
   ++running_;
   mu_.Unlock();
   const int64_t began_ns = NowNs();
-  filling->order.resize(static_cast<size_t>(filling->window.rows));
-  ShuffleWindow(filling->window.key, filling->window.number, filling->order);
+  bool is_there = true;
+  try {
+    filling->order.resize(static_cast<size_t>(filling->window.rows));
+  } catch (const std::bad_alloc&) {
+    is_there = false;
+  }
+  if (is_there) ShuffleWindow(filling->window.key, filling->window.number, filling->order);
   plan_.stats->AddTask(Stage::kShuffle, NowNs() - began_ns, 0, 0);
   mu_.Lock();
   --running_;
   filling->ordering = Ordering::kDone;
+  if (!is_there) {
+    mixed_rows_ = plan_.rows;  // Nothing comes after it.
+    FailLocked(arrow::Status::OutOfMemory("the system refused ", filling->charged_bytes, " bytes for the order of a ",
+                                          "shuffle_window"));
+  }
   ready_.NotifyOne();
   return true;
 }
@@ -192,6 +208,7 @@ bool Mixer::OpenSlotLocked() {
     slot->storage = std::move(spare_.back());
     spare_.pop_back();
     slots_.push_back(std::move(slot));
+    is_slot_refused_ = false;
     return true;
   }
   const int64_t bytes = plan_.layout->bytes();
@@ -201,10 +218,13 @@ bool Mixer::OpenSlotLocked() {
     return false;
   }
   is_opening_slot_ = true;
+  ++running_;
   mu_.Unlock();
   auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
   mu_.Lock();
+  --running_;
   is_opening_slot_ = false;
+  is_slot_refused_ = false;
   if (!memory.ok()) {
     plan_.ledger->Sub(Account::kSlots, bytes);
     mixed_rows_ = plan_.rows;
@@ -290,7 +310,7 @@ arrow::Status Mixer::Mix(const Job& job) {
                                           static_cast<uint32_t>(row & (plan_.slab_rows - 1))};
         }
         const std::span<const SlabRow> strip(rows.data(), static_cast<size_t>(n));
-        if (from.has_lost) GatherLost(from.slabs, strip, slot_row, &slot.lost);
+        if (from.has_lost) GatherLost(from.slabs, strip, slot.lost.data() + slot_row);
         GatherFixed(from.slabs, strip, *plan_.layout, base, slot_row);
         ARROW_RETURN_NOT_OK(GatherVarying(from.slabs, strip, *plan_.layout, base, slot_row, &slot.fill, take));
         at += n;
@@ -348,6 +368,7 @@ void Mixer::Clear() {
   }
   for (const auto& slot : slots) plan_.ledger->Sub(Account::kSlots, slot->storage.bytes);
   for (const SlotStorage& storage : spare) plan_.ledger->Sub(Account::kSlots, storage.bytes);
+  source_.reset();  // Batches in the caller's hand keep this, and need none of that.
 }
 
 }  // namespace penstock

@@ -97,10 +97,10 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     explicit Slot(const SlotLayout& layout) : fill(layout) {}
     SlotStorage storage;
     ArenaFill fill;
-    LostRows lost;
-    int64_t taken_rows = 0;  ///< By jobs...
-    int64_t done_rows = 0;   ///< ... that have run.
-    bool is_closed = false;  ///< No job is to come.
+    std::vector<uint8_t> lost;  ///< As LostRows; bytes, since rows next to each other are set by different threads.
+    int64_t taken_rows = 0;     ///< By jobs...
+    int64_t done_rows = 0;      ///< ... that have run.
+    bool is_closed = false;     ///< No job is to come.
 
     bool is_ready() const { return is_closed && done_rows == taken_rows; }
   };
@@ -142,7 +142,7 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
 
   MixPlan plan_;
-  const std::shared_ptr<Scheduler> source_;
+  std::shared_ptr<Scheduler> source_;  // Until Clear().
   const int slab_bits_;
   const int fork_generation_;
 
@@ -161,7 +161,7 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 
   int64_t mixed_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Taken by jobs.
-  int running_ PENSTOCK_GUARDED_BY(mu_) = 0;         // Jobs, and windows that are put into order.
+  int running_ PENSTOCK_GUARDED_BY(mu_) = 0;         // Jobs, slots that are mapped, windows that are put into order.
   bool is_opening_slot_ PENSTOCK_GUARDED_BY(mu_) = false;
   std::deque<std::unique_ptr<Slot>> slots_ PENSTOCK_GUARDED_BY(mu_);  // In the order in which they are given.
   std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);

@@ -27,7 +27,7 @@ bool Mixer::HandOverLocked() {
   plan_.ledger->Move(Account::kSlots, Account::kUser, slot.storage.bytes);
   hand_.base = slot.storage.memory.data();
   if (plan_.layout->num_domains() > 0) hand_.fill = std::make_shared<ArenaFill>(std::move(slot.fill));
-  hand_.lost = std::move(slot.lost);
+  hand_.lost.assign(slot.lost.begin(), slot.lost.end());
   hand_.num_rows = slot.done_rows;
   const int64_t batch_rows = plan_.layout->batch_rows();
   hand_.num_batches = plan_.drop_last ? slot.done_rows / batch_rows : (slot.done_rows + batch_rows - 1) / batch_rows;
@@ -58,7 +58,7 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
     }
     if (is_slot_refused_ && running_ == 0) return KeptBatches();
     if (!plan_.is_threaded) {
-      if (!MixLocked() && !is_slot_refused_ && !FillLocked(deadline)) return KeptBatches();
+      if (!MixLocked() && !is_slot_refused_ && failure_.ok() && !FillLocked(deadline)) return KeptBatches();
       if (deadline && std::chrono::steady_clock::now() >= *deadline && !IsSlotReadyLocked()) {
         *timed_out = true;
         return false;
@@ -96,7 +96,8 @@ void Mixer::ReturnSlot(SlotStorage storage) {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
-    const int there = static_cast<int>(slots_.size() + spare_.size()) + user_slots_;
+    const int there = static_cast<int>(slots_.size() + spare_.size()) + (is_opening_slot_ ? 1 : 0) + user_slots_;
+    is_slot_refused_ = false;
     if (!is_cleared_ && there < plan_.sizing.open_slots + 1 && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
       spare_.push_back(std::move(storage));

@@ -146,7 +146,10 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   }
   auto block = std::make_shared<Block>(chunk.pool, std::move(*piece));
   block->is_lost = is_lost;
-  if (is_lost && stream.next_row == stream.lost_begin_row) block->error = stream.error;
+  if (is_lost && stream.error_row >= outcome.piece_first_row &&
+      stream.error_row < outcome.piece_first_row + outcome.piece_rows_read) {
+    block->error = stream.error;
+  }
   outcome.block = std::move(block);
   return outcome;
 }

@@ -18,7 +18,7 @@ TEST(ConverterDictionaryTest, LocalDictionariesMapToOneVocabulary) {
   EXPECT_EQ(converter->field().vocabulary, vocabulary);
   const auto first = Dictionary(arrow::int8(), "[1, 0, null, 1, 2]", Json(arrow::utf8(), R"(["d", "b", "zz"])"));
   ExpectArray<int32_t>(*converter, *first->Slice(0, 4), {1, 3, 0, 1}, {0, 0, 1, 0});  // An unused "zz" does no harm.
-  ExpectMessage(ArrayError(*converter, *first), "row 4: value 'zz' is not in the data set's vocabulary");
+  ExpectMessage(ArrayError(*converter, *first), "row 4: value 'zz' is not in the column's vocabulary");
   const auto second =
       Dictionary(arrow::uint64(), "[2, 1, 0]", Json(arrow::utf8(), R"(["no", "c", null, "a"])")->Slice(1));
   ExpectArray<int32_t>(*converter, *second, {0, 0, 2}, {0, 1, 0});

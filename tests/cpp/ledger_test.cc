@@ -43,7 +43,7 @@ TEST(LedgerTest, NeverExceedsBudgetUnderContention) {
 
 TEST(LedgerTest, SetAsideIsOutOfReachOfTheOtherGroup) {
   Ledger ledger(100);
-  ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30, /*metadata_bytes=*/0);
+  ledger.SetAside({.slot_bytes = 40, .decode_bytes = 30});
   EXPECT_FALSE(ledger.TryAdd(Account::kDecode, 61));
   ASSERT_TRUE(ledger.TryAdd(Account::kDecode, 60));
   ASSERT_TRUE(ledger.TryAdd(Account::kSlots, 40));
@@ -51,6 +51,16 @@ TEST(LedgerTest, SetAsideIsOutOfReachOfTheOtherGroup) {
   ledger.Sub(Account::kDecode, 60);
   EXPECT_EQ(ledger.FreeBytes(Account::kSlots), 30);  // The other 30 are for decoding.
   EXPECT_EQ(ledger.FreeBytes(Account::kDecode), 60);
+}
+
+TEST(LedgerTest, SlotsLeaveTheWindowsOfAShuffleTheirRoom) {
+  Ledger ledger(100);
+  ledger.SetAside({.slot_bytes = 20, .shuffle_bytes = 50});
+  ASSERT_TRUE(ledger.TryAdd(Account::kShuffle, 10));
+  EXPECT_EQ(ledger.FreeBytes(Account::kSlots), 50);
+  ASSERT_TRUE(ledger.TryAdd(Account::kUser, 50));
+  EXPECT_FALSE(ledger.TryAdd(Account::kSlots, 1));
+  EXPECT_EQ(ledger.FreeBytes(Account::kShuffle), 40);
 }
 
 TEST(LedgerTest, MovingKeepsTheSum) {
@@ -72,7 +82,7 @@ TEST(LedgerTest, WhatOthersAllocatedShowsAsOverBudget) {
 
 TEST(LedgerTest, WhatOthersAllocatedTakesNothingFromWhatIsSetAside) {
   Ledger ledger(100);
-  ledger.SetAside(/*slot_bytes=*/40, /*decode_bytes=*/30, /*metadata_bytes=*/10);
+  ledger.SetAside({.slot_bytes = 40, .decode_bytes = 30, .metadata_bytes = 10});
   ledger.Add(Account::kPython, 200);
   EXPECT_EQ(ledger.FreeBytes(Account::kSlots), -140);  // The same group: its own excess.
   EXPECT_FALSE(ledger.TryAdd(Account::kSlots, 1));

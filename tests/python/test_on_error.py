@@ -164,6 +164,121 @@ def test_of_a_row_group_the_rows_from_the_bad_page_on(tmp_path: Path, name: str)
     assert (begin - 3000) % 64 == 0
 
 
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """9,000 rows in three row groups of many pages; the same with a bad page in the second."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("whole", "damaged")]
+    table = pa.table({"x": pa.array(range(9000), pa.int64()), "y": pa.array(range(9000), pa.int32())})
+    pages: Any = {"data_page_size": 1024, "write_batch_size": 64, "write_page_checksum": True}
+    for folder in folders:
+        target = folder / "pages.parquet"
+        pq.write_table(table, target, row_group_size=3000, use_dictionary=False, compression="none", **pages)
+    corrupt_page(folders[1] / "pages.parquet", "y", 1, 0.5)
+    return str(folders[0]), str(folders[1])
+
+
+def lost_rows(damaged: str) -> set[int]:
+    with skipping(damaged) as loader:
+        lost = set(range(9000)) - {row for batch in loader for row in values_of(batch)}
+    assert lost == set(range(min(lost), 6000))
+    return lost
+
+
+ORDERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "shuffle": {"shuffle": True, "seed": 3, "shuffle_window": "64KiB"},
+    "shuffle in one window": {"shuffle": True, "seed": 4},
+    "epochs": {"epochs": 2},
+    "no order": {"in_order": False},
+    "part": {"part": 1},
+    "shuffled part": {"part": 0, "shuffle": True, "seed": 5, "shuffle_window": "64KiB"},
+}
+
+
+def source_of(path: str, order: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    options = dict(order)
+    part = options.pop("part", None)
+    return path if part is None else ps.split(path, [0.3, 0.7], seed=2)[part], options
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_rows_that_cannot_be_read_move_no_other(
+    damaged: tuple[str, str], order: dict[str, Any], workers: int
+) -> None:
+    """In any order; len() counts the batches as they were planned."""
+    lost = lost_rows(damaged[1])
+    source, options = source_of(damaged[0], order)
+    with quiet_loader(source, batch_size=BATCH, nulls="mask", **options) as loader:
+        plan = [values_of(batch) for batch in loader]
+    source, options = source_of(damaged[1], order)
+    with skipping(source, num_workers=workers, **options) as loader:
+        got = [values_of(batch) for batch in loader]
+        stats = loader.stats().to_dict()
+        assert len(loader) == len(plan)
+    expected = without(plan, lost)
+    assert sorted(got) == sorted(expected)
+    assert got == expected or not order.get("in_order", True)
+    assert stats["skipped"] == sum(row in lost for batch in plan for row in batch)
+    assert stats["errors"] == options.get("epochs", 1)
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_resume_around_rows_that_cannot_be_read(damaged: tuple[str, str], order: dict[str, Any]) -> None:
+    """Before, within and behind them."""
+    source, options = source_of(damaged[1], order)
+    with skipping(source, **options) as loader:
+        undisturbed = [values_of(batch) for batch in loader]
+    for taken in range(0, len(undisturbed), 1 + len(undisturbed) // 12):
+        with skipping(source, **options) as loader:
+            batches = iter(loader)
+            got = [values_of(next(batches)) for _ in range(taken)]
+            state = json.loads(json.dumps(loader.state_dict()))
+        with skipping(source, num_workers=taken % 4, **options) as loader:
+            loader.load_state_dict(state)
+            got += [values_of(batch) for batch in loader]
+        assert sorted(got) == sorted(undisturbed)
+        assert got == undisturbed or not order.get("in_order", True)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_ranks_stay_in_step_where_rows_that_cannot_be_read_are_filled(
+    damaged: tuple[str, str], shuffle: bool
+) -> None:
+    lost = lost_rows(damaged[1])
+    nulls = {"x": -7, "y": -7}
+    for rank in range(3):
+        order = {"rank": rank, "world_size": 3, "shuffle": shuffle, "seed": 1, "shuffle_window": "64KiB"}
+        with quiet_loader(damaged[0], batch_size=BATCH, nulls=nulls, **order) as loader:
+            plan = [values_of(batch) for batch in loader]
+        with skipping(damaged[1], nulls=nulls, **order) as loader:
+            got = [values_of(batch, "y") for batch in loader]
+            filled = loader.stats().to_dict()["filled"]
+        assert got == [[-7 if row in lost else row for row in batch] for batch in plan]
+        mine = sum(row in lost for batch in plan for row in batch)
+        # Windows that ranks share are read whole by each.
+        assert mine <= filled <= len(lost) if shuffle else filled == mine
+
+
+def test_behind_a_filter_rows_that_cannot_be_read_have_no_place(damaged: tuple[str, str]) -> None:
+    """How many would have passed? Batches close up; where places are needed, it is an error."""
+    lost = lost_rows(damaged[1])
+    options: Any = {"filter": pc.field("x") >= 100}
+    with skipping(damaged[1], **options) as loader:
+        got = [values_of(batch) for batch in loader]
+    assert got == planned([row for row in range(100, 9000) if row not in lost])
+    for places in [
+        {"shuffle": True},
+        {"rank": 0, "world_size": 2, "balance": "rows"},
+        {"epochs": 2},
+    ]:
+        with (
+            skipping(damaged[1], **options, **places) as loader,
+            pytest.raises(OSError, match=r"pages\.parquet', row group 1"),
+        ):
+            list(loader)
+
+
 def test_rows_that_cannot_be_read_are_filled_where_all_their_columns_have_a_value(tmp_path: Path) -> None:
     target = tmp_path / "pages.parquet"
     table = pa.table({"x": pa.array(range(3000), pa.int32())})

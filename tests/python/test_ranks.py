@@ -75,22 +75,31 @@ def bytes_read(loader: ps.Loader) -> int:
     return int(loader.stats().to_dict()["stages"]["read"]["bytes"])
 
 
-def test_a_rank_reads_its_own_row_groups_alone(tmp_path: Path) -> None:
-    """But for the footers, and the row groups that it shares with its neighbours."""
+@pytest.mark.parametrize("world_size", [4, 3])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_rank_reads_its_own_row_groups_alone(tmp_path: Path, world_size: int, shuffle: bool) -> None:
+    """But for the footers, and what it shares with its neighbours: row groups, and windows."""
     groups = 40
     values = [int.from_bytes(os.urandom(7), "little") for _ in range(groups * 2000)]
     table = pa.table({"x": pa.array(values, pa.int64())})
     path = write_row_groups(
         tmp_path / "x.parquet", table, [2000] * groups, use_dictionary=False, compression="none"
     )
-    group_bytes = 2000 * 8
-    for rank in range(4):
-        loader = quiet_loader(path, batch_size=500, rank=rank, world_size=4)
+    share = len(values) // world_size
+    order: dict[str, Any] = {"shuffle": shuffle, "shuffle_window": "128KiB"}
+    with quiet_loader(path, batch_size=500, **order) as loader:
+        whole = rows_of(loader)
+        window = loader.explain().to_dict()["shuffle_window_rows"] if shuffle else 0
+    assert window < share / 4
+    for rank in range(world_size):
+        loader = quiet_loader(path, batch_size=500, rank=rank, world_size=world_size, **order)
         len(loader)
         before = bytes_read(loader)
-        assert rows_of(loader) == values[rank * 20_000 : (rank + 1) * 20_000]
+        assert rows_of(loader) == whole[rank * share : (rank + 1) * share]
         footer = before // 2
-        assert bytes_read(loader) - before <= 10.5 * group_bytes + 2 * footer
+        # At each end a part of a window and of a row group that are others'.
+        needed = share + 2 * window + (2 * 2000 if share % 2000 or shuffle else 0)
+        assert bytes_read(loader) - before <= 8 * (needed + 1000) + 2 * footer
         loader.close()
 
 
@@ -126,6 +135,15 @@ def test_balance_gives_each_rank_as_many_rows_that_pass(path: str) -> None:
     passing = [x for x in range(ROWS) if x & 7 > 4]
     assert len(sizes) == 1
     assert rows == passing[: len(passing) // 4 * 4]
+
+
+def test_balance_counts_by_the_filters_columns_alone(tmp_path: Path) -> None:
+    table = pa.table({"x": range(20_000), "wide": [os.urandom(100) for _ in range(20_000)]})
+    path = write_row_groups(tmp_path / "x.parquet", table, [5000] * 4, compression="none")
+    options: dict[str, Any] = {"filter": FILTER, "rank": 0, "world_size": 2, "balance": "rows"}
+    with quiet_loader(path, batch_size=100, columns=["wide"], format="arrow", **options) as loader:
+        assert len(loader) == -(-(20_000 * 3 // 8 // 2) // 100)
+        assert bytes_read(loader) < table["wide"].nbytes / 4
 
 
 def test_one_row_and_many_ranks(tmp_path: Path) -> None:

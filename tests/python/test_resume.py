@@ -64,6 +64,26 @@ ORDERS: dict[str, dict[str, Any]] = {
     "limit": {"limit": 333},
     "strings": {"columns": ["x", "s"], "format": "arrow"},
     "strings and filter": {"columns": ["x", "s"], "format": "arrow", "filter": FILTER},
+    "shuffle": {"shuffle": True, "seed": 3, "shuffle_window": "4KiB"},
+    "shuffle in one window": {"shuffle": True, "seed": 4},
+    "shuffle and filter": {"shuffle": True, "seed": 5, "shuffle_window": "4KiB", "filter": FILTER},
+    "shuffle, a rank, repeat": {
+        "shuffle": True,
+        "seed": 6,
+        "shuffle_window": "4KiB",
+        "rank": 6,
+        "world_size": 7,
+        "uneven": "repeat",
+    },
+    "shuffle and epochs": {"shuffle": True, "seed": 7, "shuffle_window": "4KiB", "epochs": 3},
+    "shuffle and limit": {"shuffle": True, "seed": 8, "shuffle_window": "4KiB", "limit": 333},
+    "shuffled strings": {
+        "shuffle": True,
+        "seed": 9,
+        "shuffle_window": "16KiB",
+        "columns": ["x", "s"],
+        "format": "arrow",
+    },
 }
 
 
@@ -94,8 +114,12 @@ def any_order(draw: st.DrawFn) -> dict[str, Any]:
     is_one = world_size == 1
     epochs = draw(st.integers(1, 3))
     balance = draw(st.sampled_from([None, "rows"])) if has_filter else None
-    is_limited = not has_filter or balance is not None or (is_one and epochs == 1)
+    shuffle = draw(st.booleans())
+    is_limited = not has_filter or balance is not None or shuffle or (is_one and epochs == 1)
     return {
+        "shuffle": shuffle,
+        "seed": draw(st.integers(0, 9)),
+        "shuffle_window": draw(st.sampled_from(["1KiB", "8KiB", "1MiB"])),
         "batch_size": draw(st.integers(1, 50)),
         "drop_last": draw(st.booleans()),
         "filter": FILTER if has_filter else None,
@@ -169,7 +193,7 @@ def test_without_order_no_batch_comes_twice_and_none_is_missing(
 @given(
     phases=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5)), min_size=1, max_size=4),
     last=st.integers(1, 6),
-    kind=st.sampled_from(["together", "filter", "balance", "out of order"]),
+    kind=st.sampled_from(["together", "filter", "balance", "out of order", "shuffled", "shuffled filter"]),
     batch_size=st.integers(1, 30),
 )
 @PROPERTY
@@ -177,8 +201,10 @@ def test_elastic_resume_reads_each_row_once(
     path: str, phases: list[tuple[int, int]], last: int, kind: str, batch_size: int
 ) -> None:
     options: dict[str, Any] = {"batch_size": batch_size, "num_workers": 1}
-    if kind in ("filter", "balance"):
+    if "filter" in kind or kind == "balance":
         options["filter"] = FILTER
+    if "shuffled" in kind:
+        options |= {"shuffle": True, "seed": batch_size, "shuffle_window": "4KiB"}
     if kind == "balance":
         options["balance"] = "rows"
     if kind == "out of order":
@@ -192,7 +218,7 @@ def test_elastic_resume_reads_each_row_once(
             with quiet_loader(path, rank=rank, world_size=world_size, **options) as loader:
                 if states:
                     # Where ranks step together, any one of them speaks for all.
-                    is_together = kind in ("together", "balance")
+                    is_together = kind not in ("filter", "out of order")
                     loader.load_state_dict(states[rank % len(states)] if is_together else states)
                 iterator = iter(loader)
                 state = loader.state_dict()  # As a loop saves it: with a batch in hand, not after the end.

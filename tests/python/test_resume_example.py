@@ -50,7 +50,7 @@ def test_killed_in_mid_epoch_and_started_again(data: str, tmp_path: Path) -> Non
     """Batch by batch, loss by loss, as the run that nobody disturbed."""
     assert start(data, tmp_path / "whole.pt", tmp_path / "whole.log").wait() == 0
     whole = steps_of(tmp_path / "whole.log")
-    checkpoint, logs = tmp_path / "killed.pt", []
+    checkpoint, logs, codes = tmp_path / "killed.pt", [], []
     for kill_after in (17, 38, None):
         log = tmp_path / f"after-{kill_after}.log"
         # Step by step, so that there is time to be killed.
@@ -60,8 +60,11 @@ def test_killed_in_mid_epoch_and_started_again(data: str, tmp_path: Path) -> Non
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             time.sleep(0.001)
-        assert process.returncode in (0, -signal.SIGKILL)
+        codes.append(process.returncode)
         logs.append(steps_of(log))
+    assert codes[0] == -signal.SIGKILL
+    assert codes[1] in (0, -signal.SIGKILL)  # Whoever looks late may find it at its end.
+    assert codes[2] == 0
     assert len(logs[0]) >= 17
     # What was done after the last checkpoint is done again.
     replayed: dict[tuple[str, str], tuple[str, ...]] = {}

@@ -16,6 +16,12 @@ def explain(error: BaseException) -> None:
             "(DataContext.target_max_block_size), or give Ray more with ray.init(object_store_memory=...)",
         ),
         (
+            exceptions.OutOfDiskError,
+            "the object store is full, and so is the disk that Ray spills to: make room there, or name "
+            "another with ray.init(object_spilling_directory=...), make blocks smaller "
+            "(DataContext.target_max_block_size), or give Ray more with ray.init(object_store_memory=...)",
+        ),
+        (
             exceptions.OutOfMemoryError,
             "Ray killed a worker for want of memory: lower the memory of the map functions (smaller blocks, "
             "fewer at a time with concurrency=...), or use larger nodes",
