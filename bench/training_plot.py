@@ -39,8 +39,9 @@ def plot(variants: dict[str, Any], png: str) -> None:
             continue
         engines, means, stdevs, colours = zip(*bars[::-1], strict=True)
         axis.barh(engines, means, xerr=stdevs, color=colours, error_kw={"linewidth": 1})
-        for y, mean in enumerate(means):
-            axis.text(mean, y, f" {mean:,.3g}" if mean < 100 else f" {mean:,.0f}", va="center", fontsize=8)
+        for y, (mean, stdev) in enumerate(zip(means, stdevs, strict=True)):
+            text = f" {mean:,.3g}" if mean < 100 else f" {mean:,.0f}"
+            axis.text(mean + stdev, y, text, va="center", fontsize=8)
         axis.set_title(f"{title} ({'more' if more_is_better else 'less'} is better)", fontsize=9)
         axis.margins(x=0.18)
         axis.tick_params(labelsize=8)

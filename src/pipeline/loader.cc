@@ -252,6 +252,10 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   if (options_.shuffle && (known_rows < 0 || known_rows > shuffle_.window_rows / 2)) {
     known_rows = std::max<int64_t>(1, shuffle_.window_rows / 2);
   }
+  // Nor is a slot to wait for more than a stream gives at once: who reads from it may be slow.
+  if (first.stream_rows > 0 && !projection_.packing.is_any()) {
+    known_rows = known_rows < 0 ? first.stream_rows : std::min(known_rows, first.stream_rows);
+  }
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
                            rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,

@@ -143,15 +143,14 @@ void Scheduler::Clear() {
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
-  int64_t slot_bytes = 0, spare_bytes = 0;
+  int64_t slot_bytes = 0;
   for (const auto& [index, slot] : slots) slot_bytes += slot.storage.bytes;
-  for (const SlotStorage& storage : spare) spare_bytes += storage.bytes;
+  for (const SlotStorage& storage : spare) slot_bytes += storage.bytes;
   slots.clear();
   spare.clear();
   chunks.clear();  // Waits for requests under way.
   fetchers_.reset();
   plan_.ledger->Sub(plan_.slot_account, slot_bytes);
-  plan_.ledger->Sub(plan_.hand_account, spare_bytes);
 }
 
 }  // namespace penstock

@@ -40,7 +40,7 @@ struct EpochPlan {
   int64_t most_decode_bytes = 0;           ///< What decoding one chunk may count on.
   Account slot_account = Account::kSlots;  ///< Of slots that are filled...
   Account hand_account = Account::kUser;   ///< ... and of those in the caller's hand.
-  /// What comes back and is not wanted now stays mapped, and in hand_account, until it is: for many slots that come
+  /// What comes back and is not wanted now stays mapped, and in slot_account, until it is: for many slots that come
   /// back at once, as a window's do.
   bool keeps_slots = false;
   std::shared_ptr<SlotRegion> region;  ///< Where slots come from; null: each is a mapping of its own.
@@ -214,6 +214,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   void OpenSlots() PENSTOCK_EXCLUDES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);
@@ -294,7 +295,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;            // Slots ever opened: [0, slot_end_).
   int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;           // Reserved, their memory under way.
   int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // In the caller's hand.
-  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See keeps_slots.
+  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See keeps_slots and IsFilledLocked().
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // Of these, not given back when the next was asked for.
   int most_slots_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;

@@ -59,12 +59,21 @@ bool Scheduler::HasRoomForSlotLocked() const {
   return expected_bytes <= plan_.ledger->FreeBytes(plan_.slot_account);
 }
 
+// Whether all slots of the epoch are complete. Then nobody needs the memory of those that come back before its end, and
+// no caller has to wait while it is given to the system.
+bool Scheduler::IsFilledLocked() const {
+  if (total_rows_ < 0 || mapping_slots_ > 0 || slot_end_ * plan_.layout->rows() < total_rows_) return false;
+  for (const auto& [index, slot] : open_) {
+    if (!IsCompleteLocked(index, slot)) return false;
+  }
+  return true;
+}
+
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
   MutexLock lock(mu_);
   while (WantsSlotLocked() && HasRoomForSlotLocked()) {
     if (!spare_.empty()) {
-      plan_.ledger->Move(plan_.hand_account, plan_.slot_account, spare_.back().bytes);
       InstallSlotLocked(std::move(spare_.back()));
       spare_.pop_back();
       WakeOneLocked();
@@ -130,7 +139,8 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       WakeOneLocked();
       return;
     }
-    if (!is_cleared_ && plan_.keeps_slots) {
+    if (!is_cleared_ && (plan_.keeps_slots || IsFilledLocked()) && plan_.ledger->FreeBytes(plan_.slot_account) >= 0) {
+      plan_.ledger->Move(plan_.hand_account, plan_.slot_account, bytes);
       spare_.push_back(std::move(storage));
       return;
     }

@@ -1,9 +1,12 @@
 #include "pipeline/survey.h"
 
+#include <arrow/record_batch.h>
+
 #include <algorithm>
 #include <deque>
 
 #include "plan/survivors.h"
+#include "source/batch_input.h"
 
 namespace penstock {
 namespace {
@@ -61,6 +64,19 @@ std::vector<std::string> WaysUnread(const Projection& projection) {
   return ways;
 }
 
+arrow::Result<Survey> OfStream(Source& source, const InputContext& context, Survey survey) {
+  auto batch = source.LookAtFirst();
+  if (batch == nullptr || batch->num_rows() == 0) return survey;
+  survey.stream_rows = batch->num_rows();
+  BatchInputParts parts;
+  parts.batches = {std::move(batch)};
+  const auto input = MakeBatchInput(std::move(parts), context);
+  if (!input.ok()) return survey;  // Says so when it is its turn.
+  survey.arena_row_bytes =
+      static_cast<double>((*input)->ArenaBytes(*context.projection, 0)) / static_cast<double>(survey.stream_rows);
+  return survey;
+}
+
 }  // namespace
 
 arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, const LoaderOptions& options,
@@ -68,7 +84,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
   Survey survey;
   const Projection& projection = *context.projection;
   survey.ways = WaysUnread(projection);
-  if (!source.is_counted()) return survey;
+  if (!source.is_counted()) return OfStream(source, context, std::move(survey));
   const bool is_counted = !projection.discovers_rows();
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));

@@ -17,8 +17,8 @@ namespace penstock {
 
 inline constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 
-/// What metadata say about an epoch before it runs: for len(), for explain() and for the check of the budget. All zero
-/// where a source cannot be looked at without being read.
+/// What metadata say about an epoch before it runs: for len(), for explain() and for the check of the budget. Of a
+/// source that cannot be looked at without being read only what its first record batch tells.
 struct Survey {
   int64_t chunks = 0;
   int64_t rows = 0;
@@ -26,6 +26,7 @@ struct Survey {
   int64_t least_chunk_bytes = 0;   ///< The most that a chunk needs with its smallest pieces.
   int64_t most_input_bytes = 0;    ///< Metadata of one open input.
   double arena_row_bytes = 0;      ///< The most that rows take in arenas, on the average of a row group.
+  int64_t stream_rows = 0;         ///< Of a stream's first record batch; 0: none, or rows are counted.
   int64_t window_chunk_bytes = 0;  ///< The most that the chunks open at one time are promised.
   int64_t window_input_bytes = 0;  ///< The most that the metadata of their inputs take.
   std::vector<std::string> ways;   ///< Per output column, in the first input: "direct", "arrow" or "constant".

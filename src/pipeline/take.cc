@@ -26,8 +26,10 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
     return true;
   }
   PlaceAllLocked(doomed);
-  return TakePlanLocked(task) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
-         TakeMakeRoomLocked(task, doomed);
+  // A caller that does the work itself is not to wait for a slow source while rows are there.
+  const bool is_plan_last = plan_.num_workers == 0;
+  return (!is_plan_last && TakePlanLocked(task)) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
+         (is_plan_last && TakePlanLocked(task)) || TakeMakeRoomLocked(task, doomed);
 }
 
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.

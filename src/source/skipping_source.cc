@@ -75,6 +75,7 @@ class SkippingSource final : public Source {
   DataFingerprint fingerprint() const override { return inner_->fingerprint(); }
   std::string_view chunk_name() const override { return inner_->chunk_name(); }
   int64_t MemoryBytes() const override { return inner_->MemoryBytes(); }
+  std::shared_ptr<arrow::RecordBatch> LookAtFirst() override { return inner_->LookAtFirst(); }
   arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) override {
     ARROW_ASSIGN_OR_RAISE(auto inputs, inner_->Open(context));
     return std::make_unique<SkippingSequence>(std::move(inputs), on_error_);

@@ -78,6 +78,10 @@ class Source {
   /// before.
   virtual arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) = 0;
 
+  /// What comes first, where nothing is known without reading: to see how large rows are. It is not lost to the first
+  /// epoch. Null where there is none or it cannot be read (which then shows when it is its turn).
+  virtual std::shared_ptr<arrow::RecordBatch> LookAtFirst() { return nullptr; }
+
   /// The values of dictionary columns over all inputs, each value once, in order of first appearance.
   /// \param fields  of dictionary type, all in schema().
   virtual arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,

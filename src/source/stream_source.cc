@@ -4,6 +4,7 @@
 #include <arrow/util/byte_size.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "penstock/store_reader.h"
@@ -14,10 +15,18 @@
 namespace penstock {
 namespace {
 
+using FirstBatch = arrow::Result<std::shared_ptr<arrow::RecordBatch>>;
+
+FirstBatch ReadFrom(arrow::RecordBatchReader& reader) {
+  std::shared_ptr<arrow::RecordBatch> batch;
+  ARROW_RETURN_NOT_OK(reader.ReadNext(&batch));
+  return batch;
+}
+
 class StreamSequence final : public InputSequence {
  public:
-  /// \param ahead  the first batch, if it has been read.
-  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::shared_ptr<arrow::RecordBatch> ahead,
+  /// \param ahead  what reading the first batch came to, if it has been read.
+  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::optional<FirstBatch> ahead,
                  InputContext context)
       : reader_(std::move(reader)),
         store_(dynamic_cast<StoreReader*>(reader_.get())),
@@ -27,8 +36,9 @@ class StreamSequence final : public InputSequence {
   // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
   arrow::Result<std::shared_ptr<const Input>> Next() override {
     if (is_at_end_) return nullptr;
-    std::shared_ptr<arrow::RecordBatch> batch = std::move(ahead_);
-    const arrow::Status read = batch != nullptr ? arrow::Status::OK() : reader_->ReadNext(&batch);
+    auto first = ahead_ ? std::move(*std::exchange(ahead_, std::nullopt)) : ReadFrom(*reader_);
+    const arrow::Status read = first.status();
+    std::shared_ptr<arrow::RecordBatch> batch = read.ok() ? std::move(*first) : nullptr;
     is_at_end_ = !read.ok() || batch == nullptr;
     if (!read.ok()) return text::WithContext(read, "reading " + (kPrefix + std::to_string(next_number_)));
     if (batch == nullptr) return nullptr;
@@ -55,7 +65,7 @@ class StreamSequence final : public InputSequence {
   inline static const std::string kPrefix = "the stream, record batch ";
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
   StoreReader* const store_;  // The same, where it is one.
-  std::shared_ptr<arrow::RecordBatch> ahead_;
+  std::optional<FirstBatch> ahead_;
   const InputContext context_;
   int64_t next_number_ = 0;
   int64_t next_row_ = 0;
@@ -91,23 +101,28 @@ class StreamSource final : public Source {
     if (reader == nullptr) {
       ARROW_ASSIGN_OR_RAISE(reader, open_());
     }
-    return std::make_unique<StreamSequence>(std::move(reader), std::move(ahead_), context);
+    return std::make_unique<StreamSequence>(std::move(reader), std::exchange(ahead_, std::nullopt), context);
   }
   // Those of the first batch, which waits for the first epoch then.
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
                                                const std::shared_ptr<arrow::MemoryPool>& pool) override {
     if (fields.empty()) return Vocabularies{};
     ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
-    ARROW_RETURN_NOT_OK(text::WithContext(first_->ReadNext(&ahead_), "reading the stream, record batch 0"));
-    if (ahead_ != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*ahead_), "the stream, record batch 0"));
+    const auto batch = LookAtFirst();
+    ARROW_RETURN_NOT_OK(text::WithContext(ahead_->status(), "reading the stream, record batch 0"));
+    if (batch != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*batch), "the stream, record batch 0"));
     return unified.Finish();
+  }
+  std::shared_ptr<arrow::RecordBatch> LookAtFirst() override {
+    if (!ahead_) ahead_ = ReadFrom(*first_);
+    return ahead_->ok() ? **ahead_ : nullptr;
   }
 
  private:
   const BatchReaderFactory open_;
   const bool is_one_shot_;
   std::shared_ptr<arrow::RecordBatchReader> first_;  // Opened for its schema; of the first epoch...
-  std::shared_ptr<arrow::RecordBatch> ahead_;        // ... as is the batch that its vocabularies were read from.
+  std::optional<FirstBatch> ahead_;                  // ... as is its first batch, once it has been looked at.
 };
 
 }  // namespace

@@ -100,6 +100,12 @@ class StreamedFiles final : public Source {
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
                                                const std::shared_ptr<arrow::MemoryPool>& pool) override;
 
+  std::shared_ptr<arrow::RecordBatch> LookAtFirst() override {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    const auto reader = OpenFile(0, arrow::default_memory_pool(), nullptr);
+    return reader.ok() && (*reader)->ReadNext(&batch).ok() ? batch : nullptr;
+  }
+
   const FileSet& files() const { return files_; }
   const std::string& path(size_t index) const { return files_.files[index].path; }
   /// \param keeper  of the pool: CSV and JSON are read ahead on threads of Arrow's.

@@ -240,6 +240,26 @@ def test_a_table_larger_than_the_budget_is_read_and_shown_as_over_budget() -> No
     assert loader.memory()["over_budget_bytes"] > table.nbytes - (4 << 20)
 
 
+@pytest.mark.parametrize("columns", [["x", "y"], ["s"]])
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_no_batch_waits_for_what_a_stream_gives_later(columns: list[str], num_workers: int) -> None:
+    """However many batches of few bytes a slot could hold: of no more rows than come at once."""
+    had_all_of_the_first = threading.Event()
+
+    def tables() -> Iterator[pa.Table]:
+        yield numbers(0, 100)
+        assert had_all_of_the_first.wait(30)
+        yield numbers(100, 100)
+
+    loader = loader_of(tables(), batch_size=10, columns=columns, format="arrow", num_workers=num_workers)
+    rows = 0
+    for batch in loader:
+        rows += batch.num_rows
+        if rows == 100:
+            had_all_of_the_first.set()
+    assert rows == 200
+
+
 def test_endless_iterable_stops_with_the_loader() -> None:
     def tables() -> Iterator[pa.Table]:
         begin = 0

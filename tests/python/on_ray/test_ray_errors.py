@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -180,6 +182,37 @@ def test_a_lost_object_says_what_to_do(node: Any, numbers: Numbers, monkeypatch:
         collect(ps.ray.Loader(numbers(2, 50), batch_size=25), "x", seen)
     assert seen in (list(range(50)), [])  # The second block may have been asked for first.
     assert "a block was lost" in notes(caught.value)
+
+
+FULL_STORE = """
+import numpy as np, penstock as ps, ray
+ray.init(
+    num_cpus=1, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False,
+    _system_config={"local_fs_capacity_threshold": 0.001},  # As if the disk were full.
+)
+ray.data.DataContext.get_current().enable_progress_bars = False
+blocks = ray.data.range(2, override_num_blocks=2)
+data = blocks.map_batches(lambda _: {"x": np.zeros((1, 120 << 20), np.uint8)})
+loader = ps.ray.Loader(data, batch_size=1, format="numpy")
+try:
+    list(loader)
+except ray.exceptions.OutOfDiskError as error:
+    print(*error.__notes__)
+print({name: account["current_bytes"] for name, account in loader.memory().items() if "bytes" not in name})
+"""
+
+
+@needs_notes
+@pytest.mark.slow
+def test_a_full_store_and_a_full_disk_say_what_to_do() -> None:
+    """A block that fits neither: a Ray of its own, whose settings are those of the process."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'penstock[ray]'")
+    done = subprocess.run([sys.executable, "-c", FULL_STORE], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    told, accounts = done.stdout.splitlines()
+    assert "object store is full, and so is the disk" in told
+    assert "object_spilling_directory" in told
+    assert set(ast.literal_eval(accounts).values()) == {0}
 
 
 @needs_notes
