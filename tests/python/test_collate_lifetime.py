@@ -181,8 +181,10 @@ ENDS = {
         "threading.Thread(target=f).start(); sys.exit(code)"
     ),
     "daemon threads in next()": (
-        "def f():\n    for x in make(slow): pass\n"
-        "for _ in range(3): threading.Thread(target=f, daemon=True).start()\nentered.wait(); sys.exit(code)"
+        "def f(entered):\n    for x in make(lambda batch: (entered.set(), slow(batch))[1]): pass\n"
+        "all_entered = [threading.Event() for _ in range(3)]\n"
+        "for each in all_entered: threading.Thread(target=f, args=(each,), daemon=True).start()\n"
+        "for each in all_entered: each.wait()\nsys.exit(code)"
     ),
     "os._exit": "it = iter(make(slow)); next(it); os._exit(code)",
     "charged and kept": "kept = list(loader); ps.kept = (kept, iter(loader)); sys.exit(code)",
