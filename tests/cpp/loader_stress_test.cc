@@ -90,13 +90,31 @@ int64_t LeastBudget(LoaderOptions options) {
   return at == std::string::npos ? -1 : std::atoll(message.c_str() + at + words.size());
 }
 
-void ExpectTexts(const Batch& batch, const DataSet& data, int64_t first_row) {
+// Of the rows whose numbers the first column has.
+void ExpectTexts(const Batch& batch, const DataSet& data) {
   if (batch.schema()[1].varying == nullptr) return;
   const auto rows = batch.ToRecordBatch();
   ASSERT_TRUE(rows.ok()) << rows.status();
   ASSERT_TRUE((*rows)->ValidateFull().ok());
   const auto& texts = static_cast<const arrow::LargeStringArray&>(*(*rows)->column(1));
-  for (int64_t i = 0; i < texts.length(); ++i) ASSERT_EQ(texts.GetView(i), TextOf(data, first_row + i));
+  const auto* row_numbers = reinterpret_cast<const int64_t*>(batch.column(0).values);
+  for (int64_t i = 0; i < texts.length(); ++i) ASSERT_EQ(texts.GetView(i), TextOf(data, row_numbers[i]));
+}
+
+// Pages are not in the footer: a budget close to the least may prove too small, but it must say so.
+void ExpectRefusal(const arrow::Status& status) {
+  ASSERT_TRUE(status.IsOutOfMemory()) << status;
+  EXPECT_CONTAINS(status.message(), "raise memory_budget");
+}
+
+// At the end of a test.
+void ExpectKeptToItsBudget(Loader& loader, int64_t budget_bytes) {
+  loader.EndEpoch();
+  const MemoryReport memory = loader.Memory();
+  EXPECT_LE(memory.total.peak_bytes, budget_bytes);
+  EXPECT_EQ(memory.over_budget_bytes, 0);
+  loader.Close();
+  EXPECT_EQ(loader.Memory().total.current_bytes, 0);
 }
 
 void ExpectOneEpoch(Loader& loader, const DataSet& data, int64_t first_row) {
@@ -104,17 +122,11 @@ void ExpectOneEpoch(Loader& loader, const DataSet& data, int64_t first_row) {
   int64_t next = first_row;
   while (true) {
     auto batch = loader.Next();
-    if (!batch.ok()) {
-      // Pages are not in the footer: a budget close to the least may prove too small, but it must say so.
-      ASSERT_TRUE(batch.status().IsOutOfMemory()) << batch.status();
-      EXPECT_CONTAINS(batch.status().message(), "raise memory_budget");
-      return;
-    }
+    if (!batch.ok()) return ExpectRefusal(batch.status());
     if (!*batch) break;
     const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
-    const int64_t batch_row = next;
     for (int64_t i = 0; i < (*batch)->num_rows(); ++i) ASSERT_EQ(values[i], next++);
-    ExpectTexts(**batch, data, batch_row);
+    ExpectTexts(**batch, data);
   }
   EXPECT_EQ(next, data.num_rows);
 }
@@ -148,12 +160,7 @@ TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
     auto loader = Loader::Make(options);
     ASSERT_TRUE(loader.ok()) << loader.status();
     for (int epoch = 0; epoch < 2; ++epoch) ExpectOneEpoch(**loader, data, first_row);
-    (*loader)->EndEpoch();
-    const MemoryReport memory = (*loader)->Memory();
-    EXPECT_LE(memory.total.peak_bytes, options.memory_budget_bytes);
-    EXPECT_EQ(memory.over_budget_bytes, 0);
-    (*loader)->Close();
-    EXPECT_EQ((*loader)->Memory().total.current_bytes, 0);
+    ExpectKeptToItsBudget(**loader, options.memory_budget_bytes);
   });
 }
 
@@ -163,19 +170,11 @@ void ExpectShuffledEpoch(Loader& loader, const DataSet& data, int64_t left_out, 
   std::vector<int64_t> rows;
   for (int64_t batches = 0; batches != most_batches; ++batches) {
     auto batch = loader.Next();
-    if (!batch.ok()) {
-      ASSERT_TRUE(batch.status().IsOutOfMemory()) << batch.status();
-      EXPECT_CONTAINS(batch.status().message(), "raise memory_budget");
-      return;
-    }
+    if (!batch.ok()) return ExpectRefusal(batch.status());
     if (!*batch) break;
     const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
     rows.insert(rows.end(), values, values + (*batch)->num_rows());
-    if ((*batch)->schema()[1].varying == nullptr) continue;
-    const auto arrow_batch = (*batch)->ToRecordBatch();
-    ASSERT_TRUE(arrow_batch.ok()) << arrow_batch.status();
-    const auto& texts = static_cast<const arrow::LargeStringArray&>(*(*arrow_batch)->column(1));
-    for (int64_t i = 0; i < texts.length(); ++i) ASSERT_EQ(texts.GetView(i), TextOf(data, values[i]));
+    ExpectTexts(**batch, data);
   }
   std::sort(rows.begin(), rows.end());
   EXPECT_EQ(std::adjacent_find(rows.begin(), rows.end()), rows.end()) << "a row came twice";
@@ -209,12 +208,7 @@ TEST(LoaderStressTest, ShuffledWindowsOfAnySize) {
     ExpectShuffledEpoch(**loader, data, left_out, -1);
     ExpectShuffledEpoch(**loader, data, left_out, Between(random, 0, 5));
     ExpectShuffledEpoch(**loader, data, left_out, -1);
-    (*loader)->EndEpoch();
-    const MemoryReport memory = (*loader)->Memory();
-    EXPECT_LE(memory.total.peak_bytes, options.memory_budget_bytes);
-    EXPECT_EQ(memory.over_budget_bytes, 0);
-    (*loader)->Close();
-    EXPECT_EQ((*loader)->Memory().total.current_bytes, 0);
+    ExpectKeptToItsBudget(**loader, options.memory_budget_bytes);
   });
 }
 
