@@ -222,6 +222,10 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const bool knows_all = options_.shuffle && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
+  if (!source_->is_counted()) {
+    MutexLock lock(survey_mu_);
+    survey_ = first;  // What a stream gives first is looked at once, before an epoch takes it.
+  }
   SizeShuffle(first, knows_all ? std::min<int64_t>(options_.epochs, 2) * first.rows : -1);
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes && options_.shuffle) {

@@ -114,6 +114,7 @@ class StreamSource final : public Source {
     return unified.Finish();
   }
   std::shared_ptr<arrow::RecordBatch> LookAtFirst() override {
+    if (!ahead_ && first_ == nullptr) return nullptr;
     if (!ahead_) ahead_ = ReadFrom(*first_);
     return ahead_->ok() ? **ahead_ : nullptr;
   }

@@ -260,6 +260,19 @@ def test_no_batch_waits_for_what_a_stream_gives_later(columns: list[str], num_wo
     assert rows == 200
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_a_stream_is_explained_while_it_runs_and_behind_its_end(once: bool) -> None:
+    """Its first batch is an epoch's by then."""
+    source: Any = [numbers(0, 100), numbers(100, 100)]
+    with loader_of(iter(source) if once else source, columns=["s"], format="arrow") as loader:
+        before = loader_of(source, columns=["s"], format="arrow").explain().to_dict()
+        batches = iter(loader)
+        next(batches)
+        assert loader.explain().to_dict() == before
+        assert sum(batch.num_rows for batch in batches) == 200 - 64
+        assert loader.explain().to_dict() == before
+
+
 def test_endless_iterable_stops_with_the_loader() -> None:
     def tables() -> Iterator[pa.Table]:
         begin = 0
