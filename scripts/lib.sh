@@ -143,3 +143,6 @@ python_package() {
   once_for "$venv/.penstock.stamp" "$(python_package_sum)" \
     "$venv/bin/python" -m pip install --no-build-isolation --no-deps --force-reinstall .
 }
+
+# Two processes share them, those on Ray all in one; ends this script with pytest's summary.
+python_tests() { exec "$venv/bin/python" -m pytest -q -n 2 --dist loadgroup "$@"; }

@@ -93,10 +93,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       OpenSlots();
       return true;
     }
-    if (failed_slot_ != kNever &&
-        (plan_.in_order ? failed_slot_ <= next_slot_ : running_tasks_ == 0 && !HasMorselLocked())) {
-      return failure_;
-    }
+    if (IsFailedLocked()) return failure_;
     const bool is_end_unknown = total_rows_ < 0 && frontier_row_ <= slot_end_ * plan_.layout->rows() &&
                                 (is_planning_ || (!pending_.has_value() && !is_plan_done_));
     if (open_.empty() && mapping_slots_ == 0 && slot_end_ < failed_slot_ && !is_end_unknown) {
@@ -128,6 +125,13 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       lock.Lock();
     }
   }
+}
+
+// Told when nothing that comes before it in the order of rows is left to do: of several failures the first.
+bool Scheduler::IsFailedLocked() const {
+  if (failed_slot_ == kNever || HasMorselLocked() || HasPieceLocked()) return false;
+  if (!plan_.in_order) return running_tasks_ == 0;
+  return failed_slot_ <= next_slot_ && (running_places_.empty() || failed_place_ <= *running_places_.begin());
 }
 
 // Sleeps until something may have changed; false at the deadline. Where the wait lasts beyond the usual and workers are

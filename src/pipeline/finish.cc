@@ -71,7 +71,7 @@ void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doo
   if (!outcome.status.ok()) {
     stream.is_done = true;
     if (plan_.is_counted()) {
-      FailLocked(SlotOf(chunk.begin_row + stream.next_row), std::move(outcome.status));
+      FailLocked(WorkPlaceOf(task), std::move(outcome.status));
     } else {
       stream.failure = std::move(outcome.status);
       PlaceLocked(stream.number, doomed);
@@ -121,7 +121,7 @@ Lane* Scheduler::AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shar
     if (!plan_.projection->outputs[static_cast<size_t>(output)].is_dear()) continue;
     lane->morsel_rows = std::max<int64_t>(1, plan_.layout->batch_rows() / kDearMorselsPerBatch);
   }
-  lanes_.insert(KeyOf(lane.get()));
+  AddLaneLocked(lane.get());
   chunk->lanes.push_back(std::move(lane));
   return chunk->lanes.back().get();
 }
@@ -138,14 +138,14 @@ void Scheduler::FinishMorselLocked(const Task& task, const Outcome& outcome, Doo
     return;
   }
   if (!status.ok()) {
-    FailLocked(task.slot, status.IsOutOfMemory() ? Refused(status, *task.chunk) : status);
+    FailLocked(WorkPlaceOf(task), status.IsOutOfMemory() ? Refused(status, *task.chunk) : status);
   } else {
     Slot& slot = open_.at(task.slot);
     slot.filled_cells += task.rows * lane->num_cells_per_row();
     if (!outcome.lost.empty()) slot.lost.resize(static_cast<size_t>(plan_.layout->rows()));
     for (const int64_t row : outcome.lost) slot.lost[static_cast<size_t>(row)] = true;
     if (is_consumer_waiting_ && IsCompleteLocked(task.slot, slot)) ready_.NotifyOne();
-    if (lane->is_exclusive() && lane->next_row < lane->end_row) lanes_.insert(KeyOf(lane));
+    if (lane->is_exclusive() && lane->next_row < lane->end_row) AddLaneLocked(lane);
   }
   if (!lane->is_done()) return;
   Chunk* chunk = lane->chunk;
@@ -167,10 +167,19 @@ void Scheduler::RetireChunkLocked(Chunk* chunk, Doomed* doomed) {
 }
 
 // The failure in the earliest slot counts; what comes before it is still delivered.
-void Scheduler::FailLocked(int64_t slot, arrow::Status status) {
-  if (slot >= failed_slot_) return;
-  failed_slot_ = slot;
+// The rows of pieces of discovered plans have no place yet; these fail in order as it is.
+Scheduler::WorkPlace Scheduler::WorkPlaceOf(const Task& task) const {
+  if (task.kind == Task::Kind::kMorsel) return {task.begin_row, task.lane->first_output()};
+  if (task.kind == Task::Kind::kPiece && plan_.is_counted()) return WorkPlaceOf(*task.chunk, *task.stream);
+  return {kNever, 0};
+}
+
+void Scheduler::FailLocked(WorkPlace place, arrow::Status status) {
+  if (!IsWantedLocked(place)) return;
+  failed_place_ = place;
+  failed_slot_ = SlotOf(place.first);
   failure_ = std::move(status);
+  std::erase_if(lanes_, [&](const LaneKey& key) { return WorkPlaceOf(*std::get<Lane*>(key)) >= place; });
   ready_.NotifyOne();
 }
 

@@ -73,7 +73,7 @@ void Scheduler::PlaceLocked(int number, Doomed* doomed) {
         return;
       }
       if (!stream.failure.ok()) {
-        FailLocked(SlotOf(frontier_row_), stream.failure);
+        FailLocked({frontier_row_, 0}, stream.failure);
         return;
       }
     }
@@ -134,7 +134,7 @@ bool Scheduler::PlaceInArenasLocked(Chunk* chunk, PieceStream* stream, PieceStre
   Placing& placing = placing_[static_cast<size_t>(stream->number)];
   while (rest->next_row < rest->end_row) {
     const int64_t slot_index = SlotOf(placing.next_row);
-    if (slot_index >= SlotEndLocked()) return false;
+    if (slot_index >= slot_end_) return false;
     Slot& slot = open_.at(slot_index);
     const int64_t slot_end_row = (slot_index + 1) * plan_.layout->rows();
     const int64_t rows = std::min(rest->end_row - rest->next_row, slot_end_row - placing.next_row);

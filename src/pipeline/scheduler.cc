@@ -74,6 +74,7 @@ void Scheduler::RunWorker() {
 
 void Scheduler::RunTask(Task& task, Doomed made_room) {
   ++running_tasks_;
+  const auto running_place = running_places_.insert(WorkPlaceOf(task));
   mu_.Unlock();
   for (const auto& ranges : made_room.ranges) ranges->ReadDirectly();
   made_room = {};
@@ -96,6 +97,7 @@ void Scheduler::RunTask(Task& task, Doomed made_room) {
 
   mu_.Lock();
   Doomed doomed;
+  running_places_.erase(running_place);
   FinishLocked(task, std::move(outcome), &doomed);
   if (!doomed.empty()) Destroy(std::move(doomed));
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.

@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "batch/slot_layout.h"
@@ -104,6 +105,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
     bool is_blocked = false;  ///< The next rows wait for a slot, or...
     bool is_starved = false;  ///< ... for memory for its arenas.
   };
+  /// What is done, by the order in which it fails: the row of the epoch that it begins with, and a column.
+  using WorkPlace = std::pair<int64_t, int>;
   struct Task {
     enum class Kind : uint8_t { kNone, kPlan, kFetch, kPiece, kMorsel, kMakeRoom };
     Kind kind = Kind::kNone;
@@ -148,6 +151,11 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool TakePlanLocked(Task* task) PENSTOCK_REQUIRES(mu_);
   bool TakeOldestLocked(Task* task) PENSTOCK_REQUIRES(mu_);
   bool TakeStarvedLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  /// False of what comes behind a failure.
+  bool IsWantedLocked(WorkPlace place) const PENSTOCK_REQUIRES(mu_) {
+    return failed_slot_ == kNever || place < failed_place_;
+  }
+  void AddLaneLocked(Lane* lane) PENSTOCK_REQUIRES(mu_);
   void TakeMorselLocked(Lane* lane, Task* task) PENSTOCK_REQUIRES(mu_);
   void TakePieceLocked(Chunk* chunk, PieceStream* stream, Task* task) PENSTOCK_REQUIRES(mu_);
   bool TakeMakeRoomLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
@@ -187,7 +195,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   Lane* AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block, int64_t block_row,
                            int64_t begin_row, int64_t rows) PENSTOCK_REQUIRES(mu_);
   void RetireChunkLocked(Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void FailLocked(int64_t slot, arrow::Status status) PENSTOCK_REQUIRES(mu_);
+  WorkPlace WorkPlaceOf(const Task& task) const;
+  void FailLocked(WorkPlace place, arrow::Status status) PENSTOCK_REQUIRES(mu_);
   void SetTotalLocked(int64_t rows) PENSTOCK_REQUIRES(mu_);
   arrow::Status Refused(const arrow::Status& status, const Chunk& chunk) const;
 
@@ -222,11 +231,10 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int64_t SlotOf(int64_t row) const { return row / plan_.layout->rows(); }
   int64_t SlotRowsLocked(int64_t slot) const PENSTOCK_REQUIRES(mu_);
   bool IsCompleteLocked(int64_t index, const Slot& slot) const PENSTOCK_REQUIRES(mu_);
-  /// Slots that work may go to.
-  int64_t SlotEndLocked() const PENSTOCK_REQUIRES(mu_);
 
   // The consumer (consumer.cc).
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
+  bool IsFailedLocked() const PENSTOCK_REQUIRES(mu_);
   arrow::Status WorkOnce() PENSTOCK_REQUIRES(mu_);
   bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);
@@ -274,6 +282,10 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   LaneKey KeyOf(Lane* lane) const {
     return {SlotOf(lane->next_row), lane->chunk->sequence, -lane->cost, lane->number, lane};
   }
+  static WorkPlace WorkPlaceOf(const Lane& lane) { return {lane.next_row, lane.first_output()}; }
+  static WorkPlace WorkPlaceOf(const Chunk& chunk, const PieceStream& stream) {
+    return {chunk.begin_row + stream.next_row, stream.outputs[0]};
+  }
   std::map<int64_t, std::unique_ptr<Chunk>> chunks_ PENSTOCK_GUARDED_BY(mu_);
   std::set<LaneKey> lanes_ PENSTOCK_GUARDED_BY(mu_);
   std::shared_ptr<arrow::internal::ThreadPool>
@@ -304,7 +316,9 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int64_t delivered_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t next_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;  // In order: the one that the consumer gets next.
   bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
+  std::multiset<WorkPlace> running_places_ PENSTOCK_GUARDED_BY(mu_);
   int64_t failed_slot_ PENSTOCK_GUARDED_BY(mu_) = kNever;
+  WorkPlace failed_place_ PENSTOCK_GUARDED_BY(mu_);  // Of what failed first in the order of rows, not of time.
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 };
 

@@ -89,7 +89,7 @@ void Scheduler::OpenSlots() {
     lock.Lock();
     --mapping_slots_;
     if (!memory.ok()) {
-      FailLocked(slot_end_, memory.status());
+      FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
       return;
     }
     InstallSlotLocked(

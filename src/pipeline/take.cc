@@ -11,9 +11,11 @@ constexpr int64_t kMostStoreBytes = int64_t{32} << 20;
 
 }  // namespace
 
-int64_t Scheduler::SlotEndLocked() const { return std::min(slot_end_, failed_slot_); }
+void Scheduler::AddLaneLocked(Lane* lane) {
+  if (IsWantedLocked(WorkPlaceOf(*lane))) lanes_.insert(KeyOf(lane));
+}
 
-bool Scheduler::HasMorselLocked() const { return !lanes_.empty() && std::get<0>(*lanes_.begin()) < SlotEndLocked(); }
+bool Scheduler::HasMorselLocked() const { return !lanes_.empty() && std::get<0>(*lanes_.begin()) < slot_end_; }
 
 bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
   if (is_stopping_) return false;
@@ -58,7 +60,7 @@ bool Scheduler::AdmitLocked() {
   bool is_ahead = false;
   if (plan_.is_counted()) {
     if (chunks_.size() >= kMaxOpenChunks) return false;
-    is_ahead = SlotOf(frontier_row_) >= SlotEndLocked();
+    is_ahead = SlotOf(frontier_row_) >= slot_end_;
     if (is_ahead && !MayFetchAheadLocked()) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
     return false;
@@ -91,7 +93,7 @@ bool Scheduler::AdmitLocked() {
     if (plan_.limit) chunk->end_row = std::min(chunk->end_row, *plan_.limit - chunk->begin_row);
     frontier_row_ = chunk->begin_row + chunk->end_row;
     chunk->lanes = MakeLanes(chunk.get(), *plan_.projection, &next_lane_number_);
-    for (const auto& lane : chunk->lanes) lanes_.insert(KeyOf(lane.get()));
+    for (const auto& lane : chunk->lanes) AddLaneLocked(lane.get());
     if (plan_.limit && frontier_row_ == *plan_.limit) {
       is_plan_done_ = true;
       SetTotalLocked(frontier_row_);
@@ -106,17 +108,20 @@ bool Scheduler::MayFetchAheadLocked() const {
   if (fetchers_ == nullptr || pending_sizing_.fetch.blocks.empty()) return false;
   if (chunks_.empty()) return true;
   const Chunk& last = *chunks_.rbegin()->second;
-  return SlotOf(last.begin_row + last.spec.first_row) < SlotEndLocked();
+  return SlotOf(last.begin_row + last.spec.first_row) < slot_end_;
 }
 
 // The slot that the stream's next piece is for; kNever where none is wanted now.
 int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const {
   if (stream.is_in_flight || stream.is_done || stream.starved_at >= 0) return kNever;
   if (stream.ready_blocks >= kBlocksAhead) return kNever;
-  if (plan_.is_counted()) return SlotOf(chunk.begin_row + stream.next_row);
-  if (!stream.failure.ok()) return kNever;
+  if (plan_.is_counted()) {
+    const WorkPlace place = WorkPlaceOf(chunk, stream);
+    return IsWantedLocked(place) ? SlotOf(place.first) : kNever;
+  }
+  if (!stream.failure.ok() || failed_slot_ != kNever) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
-  return chunk.sequence == placing_[0].sequence ? SlotOf(frontier_row_) : std::max<int64_t>(0, SlotEndLocked() - 1);
+  return chunk.sequence == placing_[0].sequence ? SlotOf(frontier_row_) : std::max<int64_t>(0, slot_end_ - 1);
 }
 
 bool Scheduler::HasPieceLocked() const {
@@ -124,13 +129,12 @@ bool Scheduler::HasPieceLocked() const {
     const Chunk& chunk = *each.second;
     return std::any_of(chunk.streams.begin(), chunk.streams.end(),
                        [&](const PieceStream& stream)
-                           PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < SlotEndLocked(); });
+                           PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < slot_end_; });
   });
 }
 
 bool Scheduler::TakeOldestLocked(Task* task) {
-  const int64_t slot_end = SlotEndLocked();
-  int64_t oldest = slot_end;
+  int64_t oldest = slot_end_;
   Chunk* piece_of = nullptr;
   PieceStream* piece_from = nullptr;
   for (const auto& [sequence, chunk] : chunks_) {
@@ -167,7 +171,7 @@ void Scheduler::TakeMorselLocked(Lane* lane, Task* task) {
   lane->next_row += task->rows;
   ++lane->in_flight;
   const bool has_more = lane->next_row < lane->end_row;
-  if (has_more && !lane->is_exclusive()) lanes_.insert(KeyOf(lane));
+  if (has_more && !lane->is_exclusive()) AddLaneLocked(lane);
   if (!has_more && lane->is_end_of_block) --lane->stream->ready_blocks;
 }
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-WATCHDOG_S = 100
+WATCHDOG_S = 200
 
 WriteParquet = Callable[..., str]
 

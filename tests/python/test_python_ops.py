@@ -142,6 +142,20 @@ def test_partition_columns_and_filters(write_parquet: Any, tmp_path: Any) -> Non
 # --- Results that are none --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("num_workers", [2, 4])
+def test_of_several_errors_the_first_in_the_order_of_rows_is_raised(numbers: str, num_workers: int) -> None:
+    later_failed = threading.Event()
+
+    def fn(rows: pa.Array) -> Any:
+        if rows[0].as_py() >= 100:
+            later_failed.set()
+        assert later_failed.wait(60)
+        raise ValueError(f"at row {rows[0].as_py()}")
+
+    with pytest.raises(ValueError, match=r"at row 0$"):
+        list(loader_of(numbers, fn, num_workers=num_workers))
+
+
 @pytest.mark.parametrize(
     ("give", "dtype", "error", "message"),
     [

@@ -14,9 +14,10 @@ from on_ray.ray_support import MIB, Numbers, wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave Ray its own warnings."""
+    """Leave Ray its own warnings, and run all of these tests in one process: one node of Ray is enough."""
     for item in items:
         if item.path.parent.name == "on_ray":
+            item.add_marker(pytest.mark.xdist_group("ray"))
             item.add_marker(pytest.mark.filterwarnings("ignore:::ray"))
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
 
