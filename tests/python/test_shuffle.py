@@ -117,7 +117,7 @@ def test_all_columns_of_a_row_stay_together(path: str, format: str) -> None:
         {"_direct_decode": False},
         {"format": "torch"},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options),
 )
 def test_the_order_is_a_function(path: str, options: dict[str, Any]) -> None:
     """Invariant 7: neither threads nor memory nor what is made of the rows decide on the order."""
