@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,12 @@ import pytest
 WATCHDOG_S = 200
 
 WriteParquet = Callable[..., str]
+
+
+def pytest_configure() -> None:
+    """Mind Ctrl-C, also where a shell runs this in its background: that makes every child ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
