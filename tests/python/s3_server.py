@@ -3,6 +3,7 @@
 Run as a script, in a process of its own: one JSON command a line on stdin, one JSON answer a line on stdout.
     {"rules": [...]}  sets the rules (below), lets go who was held up, empties the log
     {"log": true}     the requests so far
+Each carries a "number", which its answer has too.
 A rule is {"method": "GET", "key": part of the name, "skip": how many pass before, "times": how many then fail
 (default: all), "from" and "to": where the range that is asked for begins, "fault": see Proxy.answer,
 "seconds": for "delay"}.
@@ -174,11 +175,11 @@ def main() -> None:
         if "rules" in command:
             state.release.set()
             state.reset(command["rules"])
-            say({})
+            say({"number": command["number"]})
         else:
             time.sleep(0)
             with state.lock:
-                say({"log": state.log, "most_at_once": state.most_at_once})
+                say({"number": command["number"], "log": state.log, "most_at_once": state.most_at_once})
     moto.stop()
 
 

@@ -41,6 +41,7 @@ class Server:
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.endpoints = self.answer()
+        self.asked = 0
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -48,9 +49,12 @@ class Server:
 
     def ask(self, **command: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
+        self.asked += 1
+        self.process.stdin.write(json.dumps({"number": self.asked, **command}) + "\n")
         self.process.stdin.flush()
-        return self.answer()
+        answer = self.answer()
+        assert answer["number"] == self.asked, "an answer was left in the pipe"
+        return answer
 
     def rules(self, *rules: dict[str, Any]) -> None:
         """What fails from now on; the log begins anew."""
@@ -287,9 +291,13 @@ def test_a_failing_request_is_an_error_that_names_file_and_row_group(
 
 @pytest.mark.parametrize("fault", ["cut", "404", "500", "garbage", "short", "stall"])
 def test_a_footer_that_cannot_be_had_is_an_error_of_construction(server: Server, fault: str) -> None:
+    def make() -> None:
+        wide(server).close()
+        print("it went well, with", server.log())
+
     server.rules({"fault": fault})
     with pytest.raises((OSError, ValueError), match=r"data\.parquet"):
-        wide(server)
+        make()
     assert loader_threads() == []
 
 
