@@ -23,6 +23,11 @@ __all__ = ["MOST_WAIT_S", "Chained", "Made", "Making", "Source", "stop_all"]
 # killed inside native code may abort the process, but a read may never return.
 MOST_WAIT_S = 5.0
 
+# A consumer that takes the next batch so soon, so many times in a row, has no step of its own: handing a
+# batch and the GIL from one thread to another takes about as long.
+QUICK_NS = 100_000
+MANY_QUICK = 8
+
 
 class Made:
     """What became of one batch; the thread that works on it releases `is_done`."""
@@ -66,6 +71,10 @@ class Making:
     Results come in the order in which the batches were taken: what is queued is a promise, made under the
     turn lock, on which the consumer waits.
 
+    A consumer that is back at once gains nothing from a thread that works ahead, but pays for each batch and
+    the GIL being handed over. It keeps the tokens then, and when it has them all makes the batches itself,
+    until a step takes longer.
+
     Parameters
     ----------
     source : Source
@@ -78,6 +87,8 @@ class Making:
         The most batches in the making or finished, together.
     name : str
         Of the threads.
+    may_work_here : bool
+        Whether a consumer without a step of its own may run `make`; for one thread.
     """
 
     def __init__(
@@ -87,6 +98,7 @@ class Making:
         num_threads: int,
         most_batches: int,
         name: str = "collate",
+        may_work_here: bool = False,
     ) -> None:
         self.is_stopped = False  # No work may start, and nobody reads `_ready` any more.
         self.is_exiting = False  # Stopped by the end of the interpreter.
@@ -98,6 +110,12 @@ class Making:
         self._permits: SimpleQueue[None] = SimpleQueue()
         self._ready: SimpleQueue[Made | _Starved | None] = SimpleQueue()  # None: the end.
         self._retry: SimpleQueue[None] = SimpleQueue()
+        self._most_batches = most_batches
+        # The consumer's own:
+        self._may_work_here = may_work_here
+        self._num_kept = 0  # Tokens that it has not put back.
+        self._num_quick = 0  # How often in a row it was back at once.
+        self._returned_ns = 0
         for _ in range(most_batches):
             self._permits.put(None)
         self._threads: list[threading.Thread] = []
@@ -126,10 +144,14 @@ class Making:
     def work_once(self) -> bool:
         """Make one batch. False when there is nothing more to do."""
         self._permits.get()
-        made = self._take()
+        made = self._take(is_last_try=False)
         if made is None:
             self._permits.put(None)  # Wakes the next thread, which finds the same.
             return False
+        self._finish(made)
+        return True
+
+    def _finish(self, made: Made) -> None:
         try:
             made.value, made.charge = self._make(made.value, made.number)
         except BaseException as error:  # Whatever it is, SystemExit too, the consumer gets it.
@@ -138,14 +160,13 @@ class Making:
         if self.is_stopped:
             made.drop()
         made.is_done.release()
-        return True
 
-    def _take(self) -> Made | None:
+    def _take(self, is_last_try: bool) -> Made | None:
         with self._turn:
             if self.is_stopped or self._is_source_done:
                 return None
             try:
-                made = Made(*self._take_from_source(), self._num_taken)
+                made = Made(*self._take_from_source(is_last_try), self._num_taken)
             except BaseException as error:
                 self._is_source_done = True
                 self._put(None if isinstance(error, StopIteration) else self._failed(error))
@@ -154,8 +175,8 @@ class Making:
             self._put(made)
             return made
 
-    def _take_from_source(self) -> tuple[Any, int]:
-        got = self._source.take(False)
+    def _take_from_source(self, is_last_try: bool) -> tuple[Any, int]:
+        got = self._source.take(is_last_try)
         while got is None:
             # The consumer may let go of batches while it works through those that are ready. Only when it
             # waits for this one, and still nothing is free, is it an error.
@@ -181,7 +202,30 @@ class Making:
 
     def next(self) -> Made | None:
         """Wait for the next result, or for the end: None. Raises what was raised for this batch."""
+        if not self._may_work_here:
+            return self._next(False)
+        self._choose()
+        try:
+            return self._next(self._num_quick >= MANY_QUICK)
+        finally:
+            self._returned_ns = time.perf_counter_ns()
+
+    def _choose(self) -> None:
+        is_quick = time.perf_counter_ns() - self._returned_ns < QUICK_NS
+        self._num_quick = self._num_quick + 1 if is_quick else 0
+        if self._num_quick < MANY_QUICK:
+            for _ in range(self._num_kept):
+                self._permits.put(None)
+            self._num_kept = 0
+
+    def _next(self, prefers_here: bool) -> Made | None:
         while True:
+            is_here = self._num_kept == self._most_batches  # No thread has a batch, or can take one.
+            if is_here:
+                mine = self._take(is_last_try=True)
+                if mine is not None:
+                    self._finish(mine)
+                    del mine
             made = self._ready.get()
             if made is None:
                 return None
@@ -198,7 +242,10 @@ class Making:
                     raise error
                 finally:
                     del error  # Its traceback holds this frame: do not let the frame hold the error.
-            self._permits.put(None)
+            if prefers_here and not is_here:
+                self._num_kept += 1
+            elif not is_here:
+                self._permits.put(None)
             return made
 
     def stop(self) -> None:
