@@ -116,6 +116,7 @@ class Making:
         self._num_kept = 0  # Tokens that it has not put back.
         self._num_quick = 0  # How often in a row it was back at once.
         self._returned_ns = 0
+        self._here = threading.RLock()  # Held by a consumer that runs `make`.
         for _ in range(most_batches):
             self._permits.put(None)
         self._threads: list[threading.Thread] = []
@@ -162,6 +163,8 @@ class Making:
         made.is_done.release()
 
     def _take(self, is_last_try: bool) -> Made | None:
+        if self.is_stopped:  # By a signal's handler perhaps, within the consumer's turn below it.
+            return None
         with self._turn:
             if self.is_stopped or self._is_source_done:
                 return None
@@ -222,10 +225,7 @@ class Making:
         while True:
             is_here = self._num_kept == self._most_batches  # No thread has a batch, or can take one.
             if is_here:
-                mine = self._take(is_last_try=True)
-                if mine is not None:
-                    self._finish(mine)
-                    del mine
+                self._make_here()
             made = self._ready.get()
             if made is None:
                 return None
@@ -247,6 +247,12 @@ class Making:
             elif not is_here:
                 self._permits.put(None)
             return made
+
+    def _make_here(self) -> None:
+        with self._here:
+            made = self._take(is_last_try=True)
+            if made is not None:
+                self._finish(made)
 
     def stop(self) -> None:
         """Let the threads end, and drop what is finished. Waits for no user code; callable from anywhere."""
@@ -274,6 +280,8 @@ class Making:
                 continue
             with contextlib.suppress(RuntimeError):  # Interrupted in its start.
                 thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if self._here.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
+            self._here.release()
 
 
 class Chained:

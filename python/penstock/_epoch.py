@@ -91,8 +91,9 @@ class Epoch(Iterator[Any]):
         num_threads = self._code.num_threads(self._core.num_workers)
         if num_threads > 0:
             collate = _make_collate(self._core, self._code)
+            may_work_here = num_threads == 1 and self._copier is None
             self._makings = (
-                Making(source, collate, num_threads, num_threads + 1, may_work_here=num_threads == 1),
+                Making(source, collate, num_threads, num_threads + 1, may_work_here=may_work_here),
             )
             source = Chained(self._makings[0])
         if self._copier is not None and self._core.num_workers > 0:

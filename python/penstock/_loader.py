@@ -94,8 +94,10 @@ class Loader:
         arrays have their own nulls with "mask", and so have all columns with format="arrow" and "pandas".
     collate_fn : callable, optional
         Makes of each whole batch, as `format` has it, what the loop gets. Runs on `collate_workers` threads,
-        ahead of the loop; with ``num_workers=0`` in ``next()``. Results keep the order of the batches. What
-        it returns is estimated and charged to the account "python".
+        ahead of the loop; in ``next()``, on the caller's thread, with ``num_workers=0``, and with one such
+        thread also while the loop has no step worth the name (it is back within 0.1 ms, eight times in a
+        row). Results keep the order of the batches. What it returns is estimated and charged to the account
+        "python".
     finalize_fn : callable, optional
         As `collate_fn`, but last: on the caller's thread, in ``next()``, one batch at a time and in order.
     format : {"torch", "numpy", "arrow", "pandas"}, default "torch"

@@ -14,9 +14,11 @@ constexpr int64_t kLeastGrowStepNs = 100'000;
 int64_t Scheduler::DeliverableLocked() const {
   if (plan_.in_order) {
     const auto front = open_.find(next_slot_);
-    return front != open_.end() && IsCompleteLocked(front->first, front->second) ? next_slot_ : -1;
+    const bool is_there = next_slot_ < failed_slot_ && front != open_.end();
+    return is_there && IsCompleteLocked(front->first, front->second) ? next_slot_ : -1;
   }
   for (const auto& [index, slot] : open_) {
+    if (index >= failed_slot_) break;
     if (!IsCompleteLocked(index, slot)) continue;
     // The short batch comes last.
     const bool is_short = SlotRowsLocked(index) < plan_.layout->rows();
@@ -87,7 +89,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       return false;
     }
     const int64_t index = DeliverableLocked();
-    if (index >= 0 && index < failed_slot_) {
+    if (index >= 0) {
       HandOverLocked(index);
       lock.Unlock();
       OpenSlots();
@@ -96,7 +98,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
     if (IsFailedLocked()) return failure_;
     const bool is_end_unknown = total_rows_ < 0 && frontier_row_ <= slot_end_ * plan_.layout->rows() &&
                                 (is_planning_ || (!pending_.has_value() && !is_plan_done_));
-    if (open_.empty() && mapping_slots_ == 0 && slot_end_ < failed_slot_ && !is_end_unknown) {
+    if (open_.empty() && mapping_slots_ == 0 && slot_end_ < WantedSlotsLocked() && !is_end_unknown) {
       if (is_opening_tried) return KeptBatches();
       is_opening_tried = true;
       lock.Unlock();
@@ -127,11 +129,28 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
   }
 }
 
+// Whether somebody who was refused memory will try again before the failure.
+bool Scheduler::IsStarvedLocked() const {
+  if (std::any_of(starved_lanes_.begin(), starved_lanes_.end(),
+                  [&](const Lane* lane) PENSTOCK_REQUIRES(mu_) { return IsWantedLocked(WorkPlaceOf(*lane)); })) {
+    return true;
+  }
+  return plan_.is_counted() &&
+         std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
+           const Chunk& chunk = *each.second;
+           return std::any_of(chunk.streams.begin(), chunk.streams.end(),
+                              [&](const PieceStream& stream) PENSTOCK_REQUIRES(mu_) {
+                                return stream.starved_at >= 0 && IsWantedLocked(WorkPlaceOf(chunk, stream));
+                              });
+         });
+}
+
 // Told when nothing that comes before it in the order of rows is left to do: of several failures the first.
 bool Scheduler::IsFailedLocked() const {
-  if (failed_slot_ == kNever || HasMorselLocked() || HasPieceLocked()) return false;
+  if (failed_slot_ == kNever || HasMorselLocked() || HasPieceLocked() || IsStarvedLocked()) return false;
   if (!plan_.in_order) return running_tasks_ == 0;
-  return failed_slot_ <= next_slot_ && (running_places_.empty() || failed_place_ <= *running_places_.begin());
+  return failed_slot_ <= next_slot_ && slot_end_ >= WantedSlotsLocked() &&
+         (running_places_.empty() || failed_place_ <= *running_places_.begin());
 }
 
 // Sleeps until something may have changed; false at the deadline. Where the wait lasts beyond the usual and workers are

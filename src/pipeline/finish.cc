@@ -11,7 +11,7 @@ constexpr int64_t kDearMorselsPerBatch = 512;
 
 }  // namespace
 
-void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) {
+void Scheduler::FinishLocked(const Task& task, Outcome&& outcome, Doomed* doomed) {
   switch (task.kind) {
     case Task::Kind::kPlan:
       FinishPlanLocked(std::move(outcome));
@@ -32,11 +32,13 @@ void Scheduler::FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) 
   }
 }
 
-void Scheduler::FinishPlanLocked(Outcome outcome) {
+void Scheduler::FinishPlanLocked(Outcome&& outcome) {
   is_planning_ = false;
   if (is_consumer_waiting_) ready_.NotifyOne();  // It may be waiting to learn whether there is more at all.
   if (outcome.status.IsOutOfMemory() && !chunks_.empty()) {
-    plan_starved_at_ = num_freed_;  // Row groups that are open hold other footers: again when one is done.
+    // Row groups that are open hold other footers: again when one is done. What this very task lets go is not worth a
+    // try.
+    plan_starved_at_ = num_freed_ + 1;
     return;
   }
   if (outcome.spec) {
@@ -50,7 +52,7 @@ void Scheduler::FinishPlanLocked(Outcome outcome) {
   if (plan_.is_counted() || placing_[0].sequence == next_sequence_) SetTotalLocked(frontier_row_);
 }
 
-void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) {
+void Scheduler::FinishPieceLocked(const Task& task, Outcome&& outcome, Doomed* doomed) {
   Chunk& chunk = *task.chunk;
   PieceStream& stream = *task.stream;
   stream.is_in_flight = false;
@@ -71,7 +73,7 @@ void Scheduler::FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doo
   if (!outcome.status.ok()) {
     stream.is_done = true;
     if (plan_.is_counted()) {
-      FailLocked(WorkPlaceOf(task), std::move(outcome.status));
+      doomed->Add(FailLocked(WorkPlaceOf(task), std::move(outcome.status)));
     } else {
       stream.failure = std::move(outcome.status);
       PlaceLocked(stream.number, doomed);
@@ -138,7 +140,7 @@ void Scheduler::FinishMorselLocked(const Task& task, const Outcome& outcome, Doo
     return;
   }
   if (!status.ok()) {
-    FailLocked(WorkPlaceOf(task), status.IsOutOfMemory() ? Refused(status, *task.chunk) : status);
+    doomed->Add(FailLocked(WorkPlaceOf(task), status.IsOutOfMemory() ? Refused(status, *task.chunk) : status));
   } else {
     Slot& slot = open_.at(task.slot);
     slot.filled_cells += task.rows * lane->num_cells_per_row();
@@ -174,13 +176,14 @@ Scheduler::WorkPlace Scheduler::WorkPlaceOf(const Task& task) const {
   return {kNever, 0};
 }
 
-void Scheduler::FailLocked(WorkPlace place, arrow::Status status) {
-  if (!IsWantedLocked(place)) return;
+arrow::Status Scheduler::FailLocked(WorkPlace place, arrow::Status status) {
+  if (!IsWantedLocked(place)) return status;
   failed_place_ = place;
   failed_slot_ = SlotOf(place.first);
-  failure_ = std::move(status);
+  std::swap(failure_, status);
   std::erase_if(lanes_, [&](const LaneKey& key) { return WorkPlaceOf(*std::get<Lane*>(key)) >= place; });
   ready_.NotifyOne();
+  return status;
 }
 
 void Scheduler::SetTotalLocked(int64_t rows) {

@@ -69,7 +69,7 @@ struct Lane {
 
   bool is_exclusive() const { return kind == Kind::kDirect; }
   bool is_done() const { return next_row == end_row && in_flight == 0; }
-  int first_output() const { return outputs.empty() ? 0 : outputs[0]; }
+  int first_output() const { return outputs.empty() ? constants.at(0) : outputs[0]; }
   int64_t num_cells_per_row() const { return static_cast<int64_t>(outputs.size() + constants.size()); }
 };
 

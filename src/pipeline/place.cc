@@ -55,7 +55,7 @@ void Scheduler::PlaceAllLocked(Doomed* doomed) {
 void Scheduler::PlaceLocked(int number, Doomed* doomed) {
   Placing& placing = placing_[static_cast<size_t>(number)];
   placing.is_blocked = placing.is_starved = false;
-  while (plan_.is_counted() || (total_rows_ < 0 && failed_slot_ == kNever)) {
+  while (plan_.is_counted() || (total_rows_ < 0 && IsWantedLocked({frontier_row_, 0}))) {
     const auto found = chunks_.find(placing.sequence);
     if (found == chunks_.end()) {
       if (!plan_.is_counted()) EndOfPlacingLocked();
@@ -73,7 +73,7 @@ void Scheduler::PlaceLocked(int number, Doomed* doomed) {
         return;
       }
       if (!stream.failure.ok()) {
-        FailLocked({frontier_row_, 0}, stream.failure);
+        doomed->Add(FailLocked({frontier_row_, 0}, stream.failure));
         return;
       }
     }

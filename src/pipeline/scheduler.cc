@@ -99,6 +99,7 @@ void Scheduler::RunTask(Task& task, Doomed made_room) {
   Doomed doomed;
   running_places_.erase(running_place);
   FinishLocked(task, std::move(outcome), &doomed);
+  doomed.Add(std::move(outcome.status));
   if (!doomed.empty()) Destroy(std::move(doomed));
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.
   if (task.is_retry) is_retrying_ = false;

@@ -141,8 +141,13 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
     std::vector<std::unique_ptr<PieceReader>> piece_readers;
     std::vector<std::shared_ptr<const Block>> blocks;
     std::vector<std::shared_ptr<RangeReader>> ranges;  ///< What they hold goes; they live on.
+    std::vector<arrow::Status> failures;               ///< That nobody is told of: those of Python need the GIL to die.
     bool empty() const {
-      return lanes.empty() && chunks.empty() && readers.empty() && piece_readers.empty() && blocks.empty();
+      return lanes.empty() && chunks.empty() && readers.empty() && piece_readers.empty() && blocks.empty() &&
+             failures.empty();
+    }
+    void Add(arrow::Status failure) {
+      if (!failure.ok()) failures.push_back(std::move(failure));
     }
   };
 
@@ -188,15 +193,16 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   void WriteIdentity(const Task& task, const OutputColumn& output, SlotTarget target);
 
   // Finishing (finish.cc).
-  void FinishLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void FinishPlanLocked(Outcome outcome) PENSTOCK_REQUIRES(mu_);
-  void FinishPieceLocked(const Task& task, Outcome outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FinishLocked(const Task& task, Outcome&& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void FinishPlanLocked(Outcome&& outcome) PENSTOCK_REQUIRES(mu_);
+  void FinishPieceLocked(const Task& task, Outcome&& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void FinishMorselLocked(const Task& task, const Outcome& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   Lane* AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block, int64_t block_row,
                            int64_t begin_row, int64_t rows) PENSTOCK_REQUIRES(mu_);
   void RetireChunkLocked(Chunk* chunk, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   WorkPlace WorkPlaceOf(const Task& task) const;
-  void FailLocked(WorkPlace place, arrow::Status status) PENSTOCK_REQUIRES(mu_);
+  /// Returns what is to be destroyed after the mutex is released: the failure that this one goes before, or itself.
+  [[nodiscard]] arrow::Status FailLocked(WorkPlace place, arrow::Status status) PENSTOCK_REQUIRES(mu_);
   void SetTotalLocked(int64_t rows) PENSTOCK_REQUIRES(mu_);
   arrow::Status Refused(const arrow::Status& status, const Chunk& chunk) const;
 
@@ -220,6 +226,10 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   arrow::Status ArenasRefusedLocked() const PENSTOCK_REQUIRES(mu_);
 
   // Slots (slots.cc).
+  /// Slots from here on hold nothing that comes before a failure.
+  int64_t WantedSlotsLocked() const PENSTOCK_REQUIRES(mu_) {
+    return failed_slot_ == kNever ? kNever : SlotOf(failed_place_.first + plan_.layout->rows() - 1);
+  }
   void OpenSlots() PENSTOCK_EXCLUDES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
@@ -235,6 +245,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   // The consumer (consumer.cc).
   arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) override PENSTOCK_EXCLUDES(mu_);
   bool IsFailedLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsStarvedLocked() const PENSTOCK_REQUIRES(mu_);
   arrow::Status WorkOnce() PENSTOCK_REQUIRES(mu_);
   bool WaitForSlotLocked(Deadline deadline, int64_t* waits_since_ns, bool* wants_slot) PENSTOCK_REQUIRES(mu_);
   int64_t DeliverableLocked() const PENSTOCK_REQUIRES(mu_);

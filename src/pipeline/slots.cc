@@ -39,7 +39,7 @@ bool Scheduler::IsCompleteLocked(int64_t index, const Slot& slot) const {
 // Slots in the caller's hand count, but for those it keeps beyond the one in use: who keeps batches pays from the
 // budget, not from the slots ahead. The slot that the caller waits for is always wanted.
 bool Scheduler::WantsSlotLocked() const {
-  if (is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
+  if (is_stopping_ || slot_end_ + mapping_slots_ >= WantedSlotsLocked()) return false;
   if (total_rows_ >= 0 && (slot_end_ + mapping_slots_) * plan_.layout->rows() >= total_rows_) return false;
   const int open = static_cast<int>(open_.size()) + mapping_slots_;
   return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
@@ -89,7 +89,8 @@ void Scheduler::OpenSlots() {
     lock.Lock();
     --mapping_slots_;
     if (!memory.ok()) {
-      FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
+      const arrow::Status other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
+      lock.Unlock();  // Before it dies.
       return;
     }
     InstallSlotLocked(

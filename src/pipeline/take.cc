@@ -36,7 +36,7 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
 
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
 bool Scheduler::TakePlanLocked(Task* task) {
-  if (is_planning_ || is_plan_done_ || pending_.has_value() || failed_slot_ != kNever) return false;
+  if (is_planning_ || is_plan_done_ || pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
   if (plan_starved_at_ == num_freed_ && !chunks_.empty()) return false;
   // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
   if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !chunks_.empty()) return false;
@@ -54,7 +54,7 @@ bool Scheduler::TakePlanLocked(Task* task) {
 // Opens the pending row group if slots are open for its rows and the budget admits it.
 bool Scheduler::AdmitLocked() {
   is_admission_refused_ = false;
-  if (!pending_.has_value() || failed_slot_ != kNever) return false;
+  if (!pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
   // Whoever gives memory back comes by here next: the peak must not depend on who is quicker.
   if (freeing_tasks_ > 0) return false;
   bool is_ahead = false;
@@ -119,7 +119,7 @@ int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream
     const WorkPlace place = WorkPlaceOf(chunk, stream);
     return IsWantedLocked(place) ? SlotOf(place.first) : kNever;
   }
-  if (!stream.failure.ok() || failed_slot_ != kNever) return kNever;
+  if (!stream.failure.ok() || !IsWantedLocked({frontier_row_, 0})) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
   return chunk.sequence == placing_[0].sequence ? SlotOf(frontier_row_) : std::max<int64_t>(0, slot_end_ - 1);
 }
