@@ -6,6 +6,8 @@
 memory        rows of 1 MiB in blocks of 16 MiB, two shards, batches of 16, 8 ahead, a step of 0.15 s asleep
 throughput    the same without a step
 shuffle       rows of 1 kB, local_shuffle_buffer_size of 16 batches, one consumer, no step
+stored        rows of four numbers that lie in the object store already, windows of a million rows
+stored-wide   the case `shuffle` from blocks that lie in the object store already
 tiny          rows of 8 bytes in blocks of 1,000 rows, batches of 32: what a batch and a block cost
 breaks        five iterations left after the first batch
 
@@ -26,10 +28,11 @@ import time
 from typing import Any
 
 import harness
+import numpy as np
 from tabular import run_rounds
 
 ENGINES = ("ray", "penstock")
-CASES = ("memory", "throughput", "shuffle", "tiny", "breaks")
+CASES = ("memory", "throughput", "shuffle", "stored", "stored-wide", "tiny", "breaks")
 STORE_BYTES = 2 << 30
 SETTLE_S = 2.0
 TIMEOUT_S = 300
@@ -39,7 +42,7 @@ def settings(case: str, quick: bool) -> dict[str, Any]:
     """Blocks, rows of a block, bytes of a row, shards, seconds of a step, and the arguments of the call."""
     less = 4 if quick else 1
     wide: dict[str, Any] = {"rows": 16, "width": 1 << 20, "shards": 2, "step_s": 0.0, "breaks": 0}
-    wide["arguments"] = {"batch_size": 16, "prefetch_batches": 8}
+    wide |= {"arguments": {"batch_size": 16, "prefetch_batches": 8}, "is_stored": False}
     narrow = {**wide, "shards": 1}
     if case == "memory":
         return {**wide, "blocks": 128 // less, "step_s": 0.15}
@@ -47,21 +50,26 @@ def settings(case: str, quick: bool) -> dict[str, Any]:
         return {**wide, "blocks": 128 // less}
     if case == "breaks":
         return {**narrow, "blocks": 32, "breaks": 5}
-    if case == "shuffle":
+    if case == "stored":
+        arguments = {"batch_size": 8192, "local_shuffle_buffer_size": 1_000_000, "local_shuffle_seed": 1}
+        numbers = {**narrow, "blocks": 64 // less, "rows": 300_000, "width": 24, "arguments": arguments}
+        return {**numbers, "is_stored": True}
+    if case in ("shuffle", "stored-wide"):
         arguments = {"batch_size": 512, "local_shuffle_buffer_size": 8192, "local_shuffle_seed": 1}
-        return {**narrow, "blocks": 64 // less, "rows": 4096, "width": 1024, "arguments": arguments}
+        rows = {**narrow, "blocks": 64 // less, "rows": 4096, "width": 1024, "arguments": arguments}
+        return {**rows, "is_stored": case == "stored-wide"}
     return {**narrow, "blocks": 200 // less, "rows": 1000, "width": 8, "arguments": {"batch_size": 32}}
 
 
 class Consumer(threading.Thread):
-    """Takes all batches of a shard; the id of a row is its first eight bytes."""
+    """Takes all batches of a shard; the id of a row is the first number of the first column."""
 
     def __init__(self, part: Any, step_s: float, arguments: dict[str, Any]) -> None:
         super().__init__()
         self._part, self._step_s, self._arguments = part, step_s, arguments
         self.waits_s: list[float] = []
         self.sizes: list[int] = []
-        self.ids: list[int] = []
+        self.ids: list[np.ndarray] = []
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -74,8 +82,10 @@ class Consumer(threading.Thread):
                 if batch is None:
                     return
                 self.waits_s.append(time.perf_counter() - asked)
-                self.ids += batch["row"][:, 0].tolist()
-                self.sizes.append(len(batch["row"]))
+                rows = next(iter(batch.values())).numpy()
+                self.ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
+                self.sizes.append(len(rows))
+                del rows
                 time.sleep(self._step_s)
         except BaseException as error:
             self.error = error
@@ -85,8 +95,9 @@ def _data(blocks: int, rows: int, width: int) -> Any:
     import ray
 
     def widen(batch: dict[str, Any]) -> dict[str, Any]:
-        import numpy as np
-
+        if width == 24:
+            ids = batch["id"]
+            return {"a": ids, "b": ids + 1, "c": ids.astype(np.int32), "d": ids.astype(np.float32)}
         row = np.zeros((len(batch["id"]), width // 8), np.int64)
         row[:, 0] = batch["id"]
         return {"row": row}
@@ -102,11 +113,15 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
 
     chosen = settings(case, quick)
     start(workers=2, store_bytes=STORE_BYTES)
-    ray.data.range(8).map_batches(lambda batch: batch).materialize()  # Workers are there.
-    watch = StoreWatch()
-    threads_before = threading.active_count()
     with ps.ray.enabled() if engine == "penstock" else contextlib.nullcontext():
+        # Workers are there, and what is imported at first use.
+        for _batch in ray.data.range(8).map_batches(lambda batch: batch).iter_torch_batches():
+            del _batch
+        watch = StoreWatch()
+        threads_before = threading.active_count()
         data = _data(chosen["blocks"], chosen["rows"], chosen["width"])
+        if chosen["is_stored"]:
+            data = data.materialize()
         shards = data.streaming_split(chosen["shards"], equal=True) if chosen["shards"] > 1 else [data]
         started = time.perf_counter()
         for _ in range(chosen["breaks"]):
@@ -126,8 +141,8 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     left = {"left_threads": threading.active_count() - threads_before, "left_mib": watch.now_mib()}
     watch.stop()
     rows = chosen["blocks"] * chosen["rows"]
-    ids = sorted(number for each in consumers for number in each.ids)
-    if not chosen["breaks"] and ids != list(range(rows)):
+    ids = np.sort(np.concatenate([part for each in consumers for part in each.ids] or [np.empty(0)]))
+    if not chosen["breaks"] and not np.array_equal(ids, np.arange(rows)):
         raise AssertionError(f"{engine} gave {len(ids)} rows, {len(set(ids))} distinct, instead of {rows}")
     waits_ms = sorted(1e3 * wait for each in consumers for wait in each.waits_s[1:]) or [0.0]
     size = chosen["arguments"]["batch_size"]

@@ -100,13 +100,15 @@ struct LoaderOptions {
   int64_t epochs = 1;  ///< Of one iteration: a batch may have rows of two.
 
   /// Another order in each epoch: row groups over the whole data set, rows within windows. With a filter, the rows that
-  /// pass are counted first.
+  /// pass are counted first. Of a source that is read to be counted, such as a stream, only the rows within windows.
   bool shuffle = false;
   /// What an order follows from, beside the data and the number of the epoch.
   uint64_t seed = 0;
   /// Memory in which rows are mixed; half of it is filled while the other is emptied. Counted in whole pages: below
   /// 1 MiB it may take more.
   int64_t shuffle_window_bytes = int64_t{256} << 20;
+  /// Rows of a window, whatever they take; 0: as many as shuffle_window_bytes has room for.
+  int64_t shuffle_window_rows = 0;
 
   /// Rows whose values do not convert and row groups and files that cannot be read are left out, counted and named in
   /// the statistics, instead of ending the iteration. Other batches change only where nobody knows how many rows are

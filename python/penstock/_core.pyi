@@ -137,7 +137,7 @@ def summarize(paths: Sequence[str], filesystem: object | None) -> dict[str, Any]
 class OrderChoices:
     """What says which rows a loader gives."""
 
-    def __init__(self, *, rank: int, world_size: int, repeat: bool, balance: bool, epochs: int, seed: int, shuffle: bool, shuffle_window_bytes: int, skips_errors: bool, max_errors: int) -> None: ...
+    def __init__(self, *, rank: int, world_size: int, repeat: bool, balance: bool, epochs: int, seed: int, shuffle: bool, shuffle_window_bytes: int, shuffle_window_rows: int, skips_errors: bool, max_errors: int) -> None: ...
 
 class EpochState:
     """Where the user of a loader is."""

@@ -122,7 +122,8 @@ class Loader:
     shuffle : bool, default False
         Another order in each epoch, the same for the same data, `seed` and `shuffle_window`, whatever the
         workers: row groups are permuted over the whole data set, rows within windows that join many of them.
-        With a filter, the rows that pass are counted first.
+        With a filter, the rows that pass are counted first. Of a source that is read to be counted (a
+        stream, an iterable, text files), rows are mixed within windows of consecutive rows alone.
     seed : int, default 0
         What random orders and what random transforms draw are made from, in [0, 2**64).
     shuffle_window : int or str, default "256MiB"
@@ -236,6 +237,7 @@ class Loader:
         on_stats_every_s: float = 10.0,
         *,
         _direct_decode: bool = True,
+        _shuffle_window_rows: int = 0,
     ) -> None:
         part = source if isinstance(source, Split) else None
         native = to_native_source(source if part is None else part.source, filesystem)
@@ -271,6 +273,7 @@ class Loader:
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
             "_direct_decode": check_bool("_direct_decode", _direct_decode),
+            "_shuffle_window_rows": check_int("_shuffle_window_rows", _shuffle_window_rows, 0, 2**31),
         }
         self._rank, self._world_size = resolve_ranks(rank, world_size)
         warn_of_excess(self._options)
@@ -516,6 +519,7 @@ def _make_core(
             seed=options["seed"],
             shuffle=options["shuffle"],
             shuffle_window_bytes=to_bytes(options["shuffle_window"]),
+            shuffle_window_rows=options["_shuffle_window_rows"],
             skips_errors=options["on_error"] == "skip",
             max_errors=-1 if options["max_errors"] is None else options["max_errors"],
         ),

@@ -16,6 +16,7 @@ struct OrderChoices {
   uint64_t seed;
   bool shuffle;
   int64_t shuffle_window_bytes;
+  int64_t shuffle_window_rows;
   bool skips_errors;
   int64_t max_errors;
 
@@ -28,6 +29,7 @@ struct OrderChoices {
     options->seed = seed;
     options->shuffle = shuffle;
     options->shuffle_window_bytes = shuffle_window_bytes;
+    options->shuffle_window_rows = shuffle_window_rows;
     options->skips_errors = skips_errors;
     options->max_errors = max_errors;
   }

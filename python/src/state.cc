@@ -67,12 +67,22 @@ void BindState(nb::module_& m) {
       .def(
           "__init__",
           [](OrderChoices* self, int64_t rank, int64_t world_size, bool repeat, bool balance, int64_t epochs,
-             uint64_t seed, bool shuffle, int64_t shuffle_window_bytes, bool skips_errors, int64_t max_errors) {
-            new (self) OrderChoices{rank,    world_size,           repeat,       balance,   epochs, seed,
-                                    shuffle, shuffle_window_bytes, skips_errors, max_errors};
+             uint64_t seed, bool shuffle, int64_t shuffle_window_bytes, int64_t shuffle_window_rows, bool skips_errors,
+             int64_t max_errors) {
+            new (self) OrderChoices{rank,
+                                    world_size,
+                                    repeat,
+                                    balance,
+                                    epochs,
+                                    seed,
+                                    shuffle,
+                                    shuffle_window_bytes,
+                                    shuffle_window_rows,
+                                    skips_errors,
+                                    max_errors};
           },
           nb::kw_only(), "rank"_a, "world_size"_a, "repeat"_a, "balance"_a, "epochs"_a, "seed"_a, "shuffle"_a,
-          "shuffle_window_bytes"_a, "skips_errors"_a, "max_errors"_a);
+          "shuffle_window_bytes"_a, "shuffle_window_rows"_a, "skips_errors"_a, "max_errors"_a);
 
   nb::class_<EpochState>(m, "EpochState", "Where the user of a loader is.")
       .def(nb::init<>())

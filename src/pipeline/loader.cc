@@ -36,6 +36,10 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
   if (options.shuffle_window_bytes < 1) {
     return arrow::Status::Invalid("shuffle_window must be at least 1 byte, not ", options.shuffle_window_bytes);
   }
+  if (options.shuffle_window_rows < 0 || options.shuffle_window_rows > int64_t{1} << 31) {
+    return arrow::Status::Invalid("shuffle_window_rows must be at least 0 and at most 2^31, not ",
+                                  options.shuffle_window_rows);
+  }
   if (options.collate_batches < 0) {
     return arrow::Status::Invalid("collate_batches must be at least 0, not ", options.collate_batches);
   }
@@ -219,7 +223,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   // A shuffle reads all footers when it begins. Where they are few they are looked at here: little data needs no large
   // window.
-  const bool knows_all = options_.shuffle && source_->num_files() <= kFewFiles;
+  const bool knows_all = options_.shuffle && source_->is_counted() && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
   if (!source_->is_counted()) {
@@ -229,13 +233,16 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   SizeShuffle(first, knows_all ? std::min<int64_t>(options_.epochs, 2) * first.rows : -1);
   const int64_t least_bytes = LeastBudget(first);
   if (options_.memory_budget_bytes < least_bytes && options_.shuffle) {
-    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
-                                  " is too small for a shuffle_window of ", FormatBytes(options_.shuffle_window_bytes),
-                                  ": the window takes ", FormatBytes(shuffle_bytes_),
-                                  ", and the least that works here is ", least_bytes, " bytes (with slots of ",
-                                  FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
-                                  " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
-                                  " of metadata). Raise memory_budget or lower shuffle_window.");
+    return arrow::Status::Invalid(
+        "memory_budget of ", FormatBytes(options_.memory_budget_bytes), " is too small for ",
+        options_.shuffle_window_rows > 0
+            ? "shuffle windows of " + std::to_string(options_.shuffle_window_rows) + " rows"
+            : "a shuffle_window of " + FormatBytes(options_.shuffle_window_bytes),
+        ": the window takes ", FormatBytes(shuffle_bytes_), ", and the least that works here is ", least_bytes,
+        " bytes (with slots of ", FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
+        " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
+        " of metadata). Raise memory_budget or ",
+        options_.shuffle_window_rows > 0 ? "mix fewer rows at a time." : "lower shuffle_window.");
   }
   if (options_.memory_budget_bytes < least_bytes) {
     return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
@@ -257,7 +264,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
     known_rows = std::max<int64_t>(1, shuffle_.window_rows / 2);
   }
   // Nor is a slot to wait for more than a stream gives at once: who reads from it may be slow.
-  if (first.stream_rows > 0 && !projection_.packing.is_any()) {
+  if (first.stream_rows > 0 && !projection_.packing.is_any() && !options_.shuffle) {
     known_rows = known_rows < 0 ? first.stream_rows : std::min(known_rows, first.stream_rows);
   }
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
@@ -286,12 +293,16 @@ void LoaderImpl::SizeShuffle(const Survey& survey, int64_t data_rows) {
   int64_t target_bytes = options_.shuffle_window_bytes;
   constexpr int64_t kLeastBytes = int64_t{1} << 20;
   for (int attempt = 0; attempt < 4; ++attempt) {
-    shuffle_ = ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes));
+    shuffle_ = options_.shuffle_window_rows > 0
+                   ? ShuffleSizing::OfRows(options_.shuffle_window_rows, std::max(1.0, row_bytes))
+                   : ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes));
     slab_layout_ = std::make_shared<SlotLayout>(schema_, shuffle_.slab_rows, 1, options_.memory_budget_bytes);
     slab_bytes_ = SlotBytes(*slab_layout_, survey);
     const int64_t bytes =
         shuffle_.most_slabs(-1) * slab_bytes_ + 2 * shuffle_.window_rows * static_cast<int64_t>(sizeof(uint32_t));
-    if (bytes <= options_.shuffle_window_bytes || options_.shuffle_window_bytes < kLeastBytes) break;
+    if (options_.shuffle_window_rows > 0 || bytes <= options_.shuffle_window_bytes ||
+        options_.shuffle_window_bytes < kLeastBytes)
+      break;
     target_bytes =
         static_cast<int64_t>(static_cast<double>(target_bytes) * static_cast<double>(options_.shuffle_window_bytes) /
                              static_cast<double>(bytes));

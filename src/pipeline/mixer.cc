@@ -19,7 +19,8 @@ Mixer::Mixer(MixPlan plan, std::shared_ptr<Scheduler> source)
       plan_(std::move(plan)),
       source_(std::move(source)),
       slab_bits_(std::countr_zero(static_cast<uint64_t>(plan_.slab_rows))),
-      fork_generation_(ForkGeneration()) {
+      fork_generation_(ForkGeneration()),
+      rows_(plan_.rows) {
   plan_.stats->SetSlots(plan_.sizing.open_slots + 1, 0);
 }
 
@@ -49,7 +50,8 @@ bool Mixer::FillLocked(Deadline deadline) {
   if (!windows_.empty() && !windows_.back()->is_full) {
     const bool may_come = windows_.size() == kMostWindows;
     mu_.Unlock();
-    auto slab = TakeSlab(deadline);
+    bool is_end = false;
+    auto slab = TakeSlab(deadline, &is_end);
     mu_.Lock();
     if (slab.status().IsCapacityError() && may_come) {
       // The window before this one holds what is wanted.
@@ -57,6 +59,8 @@ bool Mixer::FillLocked(Deadline deadline) {
     }
     if (!slab.ok()) {
       FailLocked(slab.status());
+    } else if (is_end) {
+      EndLocked();
     } else if (*slab != nullptr) {
       AddSlabLocked(std::move(*slab));
     }
@@ -100,11 +104,15 @@ arrow::Result<std::shared_ptr<Mixer::Filling>> Mixer::OpenWindow(Window window) 
   return filling;
 }
 
-// Null at the deadline.
-arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline) {
+// Null at the deadline, and at the end of what is not counted.
+arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline, bool* is_end) {
   bool timed_out = false;
   ARROW_ASSIGN_OR_RAISE(auto batch, source_->Next(deadline, &timed_out));
   if (timed_out) return nullptr;
+  if (!batch && plan_.rows == kUnknownRows) {
+    *is_end = true;
+    return nullptr;
+  }
   if (!batch) return arrow::Status::IOError("the data has become shorter since the loader was made");
   return MakeSlab(std::move(*batch), source_->lost_rows());
 }
@@ -114,6 +122,19 @@ void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
   windows_.back()->Add(slab);
   last_slab_ = std::move(slab);
   CheckFullLocked();
+}
+
+// The window that is being filled is the last, and has what has come.
+void Mixer::EndLocked() {
+  is_last_window_open_ = true;
+  rows_ = source_rows_;
+  Filling& last = *windows_.back();
+  last.window.rows = last.wanted_rows = rows_ - last.begin_row;
+  last.window.wanted = {{0, last.wanted_rows}};
+  last.is_full = true;
+  if (mixed_rows_ == rows_ && IsSlotOpenLocked()) slots_.back()->is_closed = true;
+  mix_.NotifyAll();
+  ready_.NotifyAll();
 }
 
 void Mixer::CheckFullLocked() {
@@ -144,7 +165,7 @@ bool Mixer::IsSlotOpenLocked() const { return !slots_.empty() && !slots_.back()-
 // That can be copied now, to the slot that is open or to the next.
 int64_t Mixer::JobRowsLocked() const {
   const int64_t taken = IsSlotOpenLocked() ? slots_.back()->taken_rows : 0;
-  return std::min({MixableRowsLocked(), plan_.layout->rows() - taken, plan_.rows - mixed_rows_});
+  return std::min({MixableRowsLocked(), plan_.layout->rows() - taken, rows_ - mixed_rows_});
 }
 
 void Mixer::RunMixer() {
@@ -166,8 +187,10 @@ bool Mixer::MixLocked() {
 }
 
 bool Mixer::OrderWindowLocked() {
-  const auto next = std::find_if(windows_.begin(), windows_.end(),
-                                 [](const auto& window) { return window->ordering == Ordering::kNone; });
+  const bool is_counted = plan_.rows != kUnknownRows;  // Else the last window may become smaller.
+  const auto next = std::find_if(windows_.begin(), windows_.end(), [&](const auto& window) PENSTOCK_REQUIRES(mu_) {
+    return window->ordering == Ordering::kNone && (is_counted || window->is_full);
+  });
   if (next == windows_.end()) return false;
   const std::shared_ptr<Filling> filling = *next;
   filling->ordering = Ordering::kRunning;
@@ -186,7 +209,7 @@ bool Mixer::OrderWindowLocked() {
   --running_;
   filling->ordering = Ordering::kDone;
   if (!is_there) {
-    mixed_rows_ = plan_.rows;  // Nothing comes after it.
+    mixed_rows_ = rows_;  // Nothing comes after it.
     FailLocked(arrow::Status::OutOfMemory("the system refused ", filling->charged_bytes, " bytes for the order of a ",
                                           "shuffle_window"));
   }
@@ -227,7 +250,7 @@ bool Mixer::OpenSlotLocked() {
   is_slot_refused_ = false;
   if (!memory.ok()) {
     plan_.ledger->Sub(Account::kSlots, bytes);
-    mixed_rows_ = plan_.rows;
+    mixed_rows_ = rows_;
     FailLocked(memory.status());
     return false;
   }
@@ -252,7 +275,7 @@ Mixer::Job Mixer::TakeJobLocked() {
   }
   mixed_rows_ += job.rows;
   slot.taken_rows += job.rows;
-  slot.is_closed = slot.taken_rows == plan_.layout->rows() || mixed_rows_ == plan_.rows;
+  slot.is_closed = slot.taken_rows == plan_.layout->rows() || mixed_rows_ == rows_;
   return job;
 }
 
@@ -269,7 +292,7 @@ void Mixer::RunJobLocked(const Job& job) {
     // Of a slot with arenas: no other job is under way. Nothing comes after it.
     job.slot->taken_rows -= job.rows;
     job.slot->is_closed = false;
-    mixed_rows_ = plan_.rows;
+    mixed_rows_ = rows_;
     FailLocked(std::move(status));
     return;
   }

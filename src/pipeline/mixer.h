@@ -21,7 +21,7 @@ namespace penstock {
 /// What a shuffled run mixes with. What it points to must outlive the run's threads.
 struct MixPlan {
   WindowCursor windows;
-  int64_t rows = 0;                          ///< Of the run, that are given.
+  int64_t rows = 0;                          ///< Of the run, that are given; kUnknownRows: those that the source has.
   std::shared_ptr<const SlotLayout> layout;  ///< Of the batches that are given.
   SlotSizing sizing;                         ///< Of the slots that are given.
   int64_t slab_rows = 1;                     ///< Rows of a batch of `source`; a power of two.
@@ -115,7 +115,8 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   // Filling.
   bool FillLocked(Deadline deadline) PENSTOCK_REQUIRES(mu_);
   arrow::Result<std::shared_ptr<Filling>> OpenWindow(Window window) PENSTOCK_EXCLUDES(mu_);
-  arrow::Result<std::shared_ptr<const Slab>> TakeSlab(Deadline deadline) PENSTOCK_EXCLUDES(mu_);
+  arrow::Result<std::shared_ptr<const Slab>> TakeSlab(Deadline deadline, bool* is_end) PENSTOCK_EXCLUDES(mu_);
+  void EndLocked() PENSTOCK_REQUIRES(mu_);
   void AddSlabLocked(std::shared_ptr<const Slab> slab) PENSTOCK_REQUIRES(mu_);
   void CheckFullLocked() PENSTOCK_REQUIRES(mu_);
   void FailLocked(arrow::Status status) PENSTOCK_REQUIRES(mu_);
@@ -155,6 +156,7 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
   std::deque<std::shared_ptr<Filling>> windows_ PENSTOCK_GUARDED_BY(mu_);  // At most two.
   bool is_last_window_open_ PENSTOCK_GUARDED_BY(mu_) = false;
+  int64_t rows_ PENSTOCK_GUARDED_BY(mu_);                           // As MixPlan::rows, until they are known.
   int64_t source_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // Got from the source...
   int64_t window_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // ... and of all windows opened so far.
   std::shared_ptr<const Slab> last_slab_ PENSTOCK_GUARDED_BY(mu_);  // May reach into the next window.

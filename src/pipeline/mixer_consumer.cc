@@ -18,7 +18,7 @@ bool Mixer::GiveRestLocked() {
 bool Mixer::IsAtEndLocked() const {
   const bool is_order_missing = std::any_of(
       windows_.begin(), windows_.end(), [](const auto& window) { return window->is_full && !window->is_mixable(); });
-  return running_ == 0 && ((!is_order_missing && JobRowsLocked() == 0) || mixed_rows_ == plan_.rows);
+  return running_ == 0 && ((!is_order_missing && JobRowsLocked() == 0) || mixed_rows_ == rows_);
 }
 
 bool Mixer::HandOverLocked() {
@@ -51,7 +51,7 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
       mix_.NotifyOne();
       return true;
     }
-    if (given_rows_ == plan_.rows) return false;
+    if (given_rows_ == rows_) return false;
     if (!failure_.ok() && IsAtEndLocked()) {
       if (GiveRestLocked()) continue;
       return failure_;

@@ -12,6 +12,9 @@ namespace penstock {
 /// The last epoch that an order can be keyed by.
 inline constexpr int64_t kMostEpoch = (int64_t{1} << 32) - 1;
 
+/// Of an epoch whose rows are known when they have been read.
+inline constexpr int64_t kUnknownRows = int64_t{1} << 62;
+
 /// Which rows a batch has, numbered from 0 in the order of the run: those that are given, and those that were read for
 /// them before a filter.
 struct BatchOrigin {
@@ -62,8 +65,6 @@ class EpochRun {
   void Locate(const RowRanges& had, bool are_ranks_together, EpochState* state) const;
 
  private:
-  static constexpr int64_t kUnknownRows = int64_t{1} << 62;
-
   int64_t epoch_rows_;
   Ranks ranks_;
   int64_t first_epoch_;

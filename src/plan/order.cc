@@ -68,9 +68,7 @@ arrow::Status Order::CheckRanks() const {
   }
   if (!is_divided()) return arrow::Status::OK();
   if (!source_->is_counted()) {
-    const char* what = options_->shuffle          ? "shuffle needs"
-                       : options_->world_size > 1 ? "ranks need"
-                                                  : "epochs and balance need";
+    const char* what = options_->world_size > 1 ? "ranks need" : "epochs and balance need";
     return arrow::Status::Invalid(
         what, " a source whose rows are known without reading it (files, a table); ",
         source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
@@ -195,6 +193,11 @@ arrow::Result<Order::Start> Order::StartRun() {
       own_.data.footers = seen_.Text();
     });
     start.limit = options_->limit;
+    if (options_->shuffle) {
+      start.is_shuffled = true;
+      start.windows = WindowCursor({options_->seed, window_rows_, run->num_rows()}, *run);
+      start.rows = kUnknownRows;
+    }
   }
   MutexLock lock(mu_);
   next_epoch_ = run->epoch(run->num_epochs());

@@ -41,7 +41,7 @@ class Order {
     int64_t skip_items = 0;        ///< Of the first row's items, that were given before (ops::Pack).
     bool is_shuffled = false;      ///< What the cursor reads is to be mixed...
     WindowCursor windows;          ///< ... within these windows.
-    int64_t rows = 0;              ///< Given; where it is shuffled.
+    int64_t rows = 0;              ///< Given; where it is shuffled. kUnknownRows: as many as come.
   };
   /// The next iteration: what Resume() asked for, or the next epoch.
   arrow::Result<Start> StartRun() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
@@ -60,7 +60,7 @@ class Order {
 
   /// Whether an iteration reads anything but one whole epoch.
   bool is_divided() const {
-    return options_->shuffle || options_->world_size > 1 || options_->epochs > 1 ||
+    return (options_->shuffle && source_->is_counted()) || options_->world_size > 1 || options_->epochs > 1 ||
            (IsBalanced() && projection_->filter != nullptr);
   }
   /// Whether the rows of an iteration are known ahead.
@@ -79,7 +79,8 @@ class Order {
   /// reading.
   bool IsBalanced() const {
     return projection_->selects_rows() && !projection_->packing.is_any() &&
-           (projection_->filter == nullptr || options_->balance == Balance::kRows || options_->shuffle);
+           (projection_->filter == nullptr || options_->balance == Balance::kRows ||
+            (options_->shuffle && source_->is_counted()));
   }
   void GaveOneLocked() PENSTOCK_REQUIRES(mu_);
   void GaveEmptyLocked() PENSTOCK_REQUIRES(mu_);

@@ -37,6 +37,7 @@ struct ShuffleSizing {
 
   /// \param row_bytes  of a row in a slab, with what it takes in arenas.
   static ShuffleSizing Of(int64_t window_bytes, double row_bytes);
+  static ShuffleSizing OfRows(int64_t window_rows, double row_bytes);
   /// The most slabs that are there at once: of two windows, and on their way.
   int64_t most_slabs(int64_t epoch_rows) const;
 };

@@ -4,6 +4,7 @@
 #include <arrow/compute/api_scalar.h>
 #include <arrow/compute/expression.h>
 #include <arrow/record_batch.h>
+#include <arrow/table.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -61,6 +62,26 @@ DataSet WriteDataSet(const TempFolder& folder, Random& random) {
                  properties.build());
   }
   return data;
+}
+
+// The same rows as a stream of batches, read anew in each epoch. *most_bytes: what a batch takes at the most.
+BatchReaderFactory StreamOf(const DataSet& data, Random& random, int64_t* most_bytes) {
+  const int64_t most_rows = Between(random, 1, 3000);
+  *most_bytes = 2 * most_rows * (data.longest_text + 64) + (int64_t{1} << 14);
+  std::vector<std::shared_ptr<arrow::Table>> parts = {TableOf({{"x", Ints({})}, {"text", Strings({})}})};
+  for (int64_t begin = 0; begin < data.num_rows; begin += most_rows) {
+    std::vector<int64_t> values;
+    std::vector<std::string> texts;
+    for (int64_t row = begin; row < std::min(begin + most_rows, data.num_rows); ++row) {
+      values.push_back(row);
+      texts.push_back(TextOf(data, row));
+    }
+    parts.push_back(TableOf({{"x", Ints(values)}, {"text", Strings(texts)}}));
+  }
+  const auto table = arrow::ConcatenateTables(parts).ValueOrDie();
+  return [table]() -> arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> {
+    return std::make_shared<arrow::TableBatchReader>(table);
+  };
 }
 
 LoaderOptions RandomOptions(const DataSet& data, Random& random) {
@@ -184,13 +205,19 @@ void ExpectShuffledEpoch(Loader& loader, const DataSet& data, int64_t left_out, 
 }
 
 TEST(LoaderStressTest, ShuffledWindowsOfAnySize) {
-  ForSeeds(25, [](Random& random) {
+  ForSeeds(40, [](Random& random) {
     TempFolder folder;
     const DataSet data = WriteDataSet(folder, random);
     LoaderOptions options = RandomOptions(data, random);
     options.shuffle = true;
     options.seed = static_cast<uint64_t>(Between(random, 0, 1000));
     options.shuffle_window_bytes = int64_t{1} << Between(random, 14, 22);
+    if (Between(random, 0, 2) == 0) options.shuffle_window_rows = Between(random, 1, 5000);
+    int64_t most_bytes = 0;
+    if (Between(random, 0, 1) == 0) {
+      options.paths.clear();
+      options.batches = StreamOf(data, random, &most_bytes);
+    }
     int64_t left_out = 0;
     if (!options.transforms.empty() && Between(random, 0, 1) == 0) {
       // Every third text is known; rows of the others are lost.
@@ -202,7 +229,7 @@ TEST(LoaderStressTest, ShuffledWindowsOfAnySize) {
     }
     const int64_t least = LeastBudget(options);
     ASSERT_GT(least, 0);
-    options.memory_budget_bytes = Between(random, least, 3 * least);
+    options.memory_budget_bytes = Between(random, least, 3 * least) + 4 * most_bytes;
     auto loader = Loader::Make(options);
     ASSERT_TRUE(loader.ok()) << loader.status();
     ExpectShuffledEpoch(**loader, data, left_out, -1);

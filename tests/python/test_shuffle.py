@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +244,125 @@ def test_row_identity_moves_with_the_row(path: str) -> None:
                 assert row == x % 1000
 
 
-def test_tables_are_shuffled_and_streams_are_refused(path: str) -> None:
+def test_tables_are_shuffled(path: str) -> None:
     table = pa.table({"x": range(1000)})
     assert sorted(rows_of(shuffled(table))) == list(range(1000))
-    with pytest.raises(ValueError, match="shuffle needs a source whose rows are known"):
-        shuffled(iter([table]))
     assert rows_of(shuffled(table.slice(0, 0))) == []
     assert rows_of(shuffled(table.slice(0, 1))) == [0]
+
+
+# --- Sources that are read to be counted ------------------------------------------------------------------
+
+
+class Tables:
+    """An iterable of tables of some rows each, that can be iterated again."""
+
+    def __init__(self, rows: int, step: int = 70, ends_with: type[Exception] | None = None) -> None:
+        self.rows, self.step, self.ends_with = rows, step, ends_with
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for begin in range(0, max(self.rows, 1), self.step):  # At least the columns.
+            rows = range(begin, min(begin + self.step, self.rows))
+            yield pa.table({"x": rows, "text": [str(x) * (x % 4) for x in rows]})
+        if self.ends_with is not None:
+            raise self.ends_with("the end")
+
+
+def windows_of(rows: list[int], size: int) -> list[list[int]]:
+    return [sorted(rows[begin : begin + size]) for begin in range(0, len(rows), size)]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 999, 1000, 1001, 2517])
+@pytest.mark.parametrize("window", [1, 7, 100, 1000, 5000])
+def test_streams_are_shuffled_window_by_window(rows: int, window: int) -> None:
+    orders = []
+    for workers in (0, 1, 3):
+        with shuffled(Tables(rows), num_workers=workers, _shuffle_window_rows=window) as loader:
+            assert window_rows(loader) == window
+            epochs = [[values_of(batch) for batch in loader] for _ in range(2)]
+        for batches in epochs:
+            assert [len(batch) for batch in batches[:-1]] == [64] * (max(rows - 1, 0) // 64)
+        orders.append([list(itertools.chain(*batches)) for batches in epochs])
+        assert_within_budget(loader)
+        assert current_bytes(loader) == {}
+    assert orders[0] == orders[1] == orders[2]
+    for order in orders[0]:
+        assert windows_of(order, window) == windows_of(list(range(rows)), window)
+    if rows > 500 and window >= 100:
+        assert orders[0][0] != orders[0][1]
+        assert orders[0][0] != sorted(orders[0][0])
+
+
+def test_a_shuffled_stream_keeps_the_rows_of_every_column_together() -> None:
+    with shuffled(Tables(1000), columns=["x", "text"], format="arrow", _shuffle_window_rows=150) as loader:
+        got = pa.Table.from_batches(list(loader))
+    assert got["text"].to_pylist() == [str(x) * (x % 4) for x in got["x"].to_pylist()]
+
+
+def test_a_limit_and_a_filter_on_a_shuffled_stream() -> None:
+    with shuffled(Tables(1000), limit=333, _shuffle_window_rows=100) as loader:
+        assert windows_of(rows_of(loader), 100) == windows_of(list(range(333)), 100)
+    passed = [x for x in range(1000) if x % 3 == 0]
+    with shuffled(
+        Tables(1000), filter=pc.bit_wise_and(pc.field("x"), 1) == 1, _shuffle_window_rows=100
+    ) as loader:
+        assert windows_of(rows_of(loader), 100) == windows_of(list(range(1, 1000, 2)), 100)
+    with shuffled(Tables(1000), filter=pc.field("x").isin(passed), limit=50, drop_last=True) as loader:
+        assert rows_of(loader) == []  # 50 rows are less than a batch.
+
+
+def test_the_window_of_a_stream_in_bytes_has_as_many_rows_as_that_of_a_table() -> None:
+    table = pa.table({"x": range(1000)})
+    with shuffled(table, shuffle_window="4KiB") as of_table, shuffled(iter([table])) as of_stream:
+        assert 1 < window_rows(of_table) < window_rows(of_stream)
+        assert sorted(rows_of(of_stream)) == list(range(1000))
+
+
+def test_rows_before_an_error_of_a_shuffled_stream_come_first() -> None:
+    with shuffled(Tables(700, ends_with=LookupError), _shuffle_window_rows=200) as loader:
+        batches, rows = iter(loader), []
+        for _ in range(600 // 64):
+            rows += values_of(next(batches))
+        with pytest.raises(LookupError, match="the end"):
+            next(batches)
+    assert len(rows) == 600 // 64 * 64  # The last window is never full: which rows come first, nobody knows.
+    assert windows_of(rows, 200)[:2] == windows_of(list(range(400)), 200)
+
+
+def test_text_files_are_shuffled(tmp_path: Path) -> None:
+    for number in range(3):
+        lines = "\n".join(str(x) for x in range(number * 100, number * 100 + 100))
+        (tmp_path / f"{number}.csv").write_text("x\n" + lines + "\n")
+    with shuffled(str(tmp_path)) as loader:
+        rows = rows_of(loader)
+    assert sorted(rows) == list(range(300))
+    assert rows != sorted(rows)
+
+
+def test_what_a_stream_does_not_allow_is_said_with_shuffle_too() -> None:
+    with pytest.raises(ValueError, match="ranks need a source whose rows are known"):
+        shuffled(iter([pa.table({"x": [1]})]), rank=0, world_size=2)
+    with (
+        shuffled(Tables(100)) as loader,
+        pytest.raises(ValueError, match="an iterable has no state"),
+    ):
+        loader.state_dict()
+    with pytest.raises(ValueError, match=r"too small for shuffle windows of 100000000 rows.*mix fewer rows"):
+        shuffled(Tables(100), memory_budget="16MiB", _shuffle_window_rows=10**8)
+
+
+def test_what_is_left_out_of_a_shuffled_stream_has_its_place() -> None:
+    words = pa.table({"x": [str(x) if x % 10 else "none" for x in range(300)]})
+    with shuffled(
+        iter([words]),
+        transforms={"x": ps.ops.cast("int64")},
+        on_error="skip",
+        _shuffle_window_rows=100,
+    ) as loader:
+        batches = [values_of(batch) for batch in loader]
+    assert sorted(itertools.chain(*batches)) == [x for x in range(300) if x % 10]
+    assert sum(map(len, batches)) == 270
+    assert loader.stats().to_dict()["skipped"] == 30
 
 
 # --- Ranks, epochs, resume --------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class Recipe:
         Batches ahead; of references, at least one block.
     shuffle_rows, seed, epoch : int
         The window of the local shuffle (0: none), and what its order is made from.
+    shuffles_blocks : bool
+        Whether rows are mixed as they are in blocks, since what transforms make of them is larger.
     opened : callable, optional
         Told the loader that runs.
     """
@@ -53,6 +55,7 @@ class Recipe:
     batch_size: int | None
     prefetch_batches: Any = "auto"
     shuffle_rows: int = 0
+    shuffles_blocks: bool = False
     seed: int = 0
     epoch: int = 0
     of_block: Callable[[pa.Schema, Meter], Callable[[pa.Table], Any]] | None = None
@@ -165,13 +168,14 @@ def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) 
     if recipe.batch_size is None:
         return _open_blocks(blocks, schema, recipe, meter)
     source: Any = blocks
-    if recipe.shuffle_rows > 0:
+    options = recipe.options(schema, meter)
+    if recipe.shuffle_rows > 0 and recipe.shuffles_blocks:
         source = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
-    loader = Loader(
-        source, batch_size=recipe.batch_size, rank=0, world_size=1, **recipe.options(schema, meter)
-    )
+    elif recipe.shuffle_rows > 0:
+        options |= {"shuffle": True, "seed": recipe.seed, "_shuffle_window_rows": recipe.shuffle_rows}
+    loader = Loader(source, batch_size=recipe.batch_size, rank=0, world_size=1, **options)
     try:
-        if recipe.shuffle_rows > 0:
+        if source is not blocks:
             source.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)
         loader.set_epoch(recipe.epoch)
         if recipe.opened is not None:

@@ -32,7 +32,8 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
     Penstock after the end of the context; those made before it go on through Ray.
 
     What is not taken over runs through Ray's own consumer, with one warning. The rows of a local shuffle are
-    mixed in windows of `local_shuffle_buffer_size` rows, in another order in each epoch.
+    mixed in windows of `local_shuffle_buffer_size` rows, in another order in each epoch; two and a half
+    windows must have room in `memory_budget`.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["Conformer", "own_copy", "ray_form", "to_table"]
+__all__ = ["Conformer", "number_tensors", "own_copy", "ray_form", "to_table"]
 
 
 def to_table(block: Any, begin: int, end: int | None) -> tuple[pa.Table, bool]:
@@ -124,6 +124,31 @@ def ray_form(batch_format: str | None, schema: pa.Schema) -> Callable[[pa.Record
         return BlockAccessor.for_block(table).to_batch_format(batch_format or "pyarrow")
 
     return form
+
+
+def number_tensors(schema: pa.Schema) -> Callable[[pa.RecordBatch], dict[str, Any] | None]:
+    """Return what makes tensors of batches of numbers, as Ray's DefaultCollateFn does, in less time.
+
+    The tensors share the batch's memory. None, where there is more to be done: where there are missing
+    values, or columns of other types than signed integers, bytes and floats.
+    """
+    from torch.utils.dlpack import from_dlpack
+
+    schema = _without_dictionaries(schema)
+    are_numbers = len(schema) > 0 and all(field.type in _NUMBERS for field in schema)
+
+    def make(batch: pa.RecordBatch) -> dict[str, Any] | None:
+        if not are_numbers or any(column.null_count > 0 for column in batch.columns):
+            return None
+        return {name: from_dlpack(column) for name, column in zip(schema.names, batch.columns, strict=True)}
+
+    return make
+
+
+_NUMBERS = {
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8()),
+    *(pa.float16(), pa.float32(), pa.float64()),
+}
 
 
 def _to_type(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

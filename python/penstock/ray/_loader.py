@@ -97,7 +97,8 @@ class Loader:
     dtypes : torch.dtype or dict of them, optional
         What columns are cast to, natively: all numbers, or by name. Not with `collate_fn`.
     local_shuffle_buffer_size : int, optional
-        Rows of the windows in which rows are mixed, at least `batch_size`. Batches keep their size.
+        Rows of the windows in which rows are mixed, at least `batch_size`. Batches keep their size. Two and a
+        half windows must have room in `memory_budget`.
     local_shuffle_seed : int, optional
         What the order in the windows is made from, together with the number of the epoch. None: drawn anew.
     pin_memory : bool, default False
@@ -230,6 +231,7 @@ class Loader:
             batch_size=self._batch_size,
             prefetch_batches=self._prefetch_batches,
             shuffle_rows=self._shuffle_rows,
+            shuffles_blocks=self._native["transforms"] is not None,
             seed=random_seed() if self._shuffle_seed is None else self._shuffle_seed,
             epoch=self._epoch,
             of_block=steps.make,

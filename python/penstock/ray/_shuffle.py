@@ -1,4 +1,4 @@
-"""Local shuffle: the rows of windows of the stream, in random order."""
+"""Local shuffle of what transforms make larger: the rows of windows of the stream, in random order."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.ray._forms import ray_form
+from penstock.ray._forms import number_tensors, ray_form
 from penstock.ray._meter import Meter
 
 __all__ = ["RaySteps", "random_seed"]
@@ -35,8 +35,14 @@ class RaySteps:
     def make(self, schema: pa.Schema, meter: Meter) -> Callable[[Any], Any]:
         """Return what makes of a batch of that schema what collate_fn returns."""
         form, collate_fn = ray_form(self._batch_format, schema), self._collate_fn
+        quick = number_tensors(schema) if _makes_tensors(collate_fn) else None
 
         def make(batch: Any) -> Any:
+            if quick is not None and isinstance(batch, pa.RecordBatch):
+                with meter.collate():
+                    tensors = quick(batch)
+                if tensors is not None:
+                    return tensors
             with meter.form():
                 data = form(batch)
             if collate_fn is None:
@@ -49,9 +55,10 @@ class RaySteps:
     def finalize(self, meter: Meter) -> Callable[[Any], Any]:
         """Return what is done to it last, on the consumer's thread."""
         finalize_fn = self._finalize_fn
+        is_there = _makes_tensors(self._collate_fn) and _leaves_tensors(finalize_fn)
 
         def finalize(data: Any) -> Any:
-            if finalize_fn is None:
+            if finalize_fn is None or is_there:
                 return data
             with meter.finalize():
                 done = finalize_fn(data)
@@ -71,3 +78,22 @@ class RaySteps:
             "collate_fn": self.make(schema, meter),
             "finalize_fn": self.finalize(meter),
         }
+
+
+def _makes_tensors(collate_fn: Any) -> bool:
+    """Whether it is Ray's own, which makes one tensor of a column, of the column's type."""
+    return (
+        _is_of_ray(collate_fn, "DefaultCollateFn")
+        and collate_fn.dtypes is None
+        and getattr(collate_fn, "combine_chunks", False)
+    )
+
+
+def _leaves_tensors(finalize_fn: Any) -> bool:
+    """Whether it is Ray's own, and takes tensors to the CPU: they are there."""
+    return _is_of_ray(finalize_fn, "DefaultFinalizeFn") and finalize_fn._device.type == "cpu"
+
+
+def _is_of_ray(function: Any, name: str) -> bool:
+    kind = type(function)
+    return kind.__name__ == name and kind.__module__.startswith("ray.data.")

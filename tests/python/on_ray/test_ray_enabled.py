@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import warnings
 from typing import Any
@@ -100,6 +101,30 @@ def test_whole_blocks(mixed: Any, ran: list[str], batch_format: str | None) -> N
     assert ran == ["DataIteratorImpl"]
     for each, other in zip(got, want, strict=True):
         assert_same(each, other)
+
+
+NUMBERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "halffloat", "float", "double"]
+
+
+@pytest.mark.parametrize(("kind", "has_nulls"), [("bool", False), *itertools.product(NUMBERS, [False, True])])
+def test_tensors_of_numbers_are_those_of_ray(node: Any, ran: list[str], kind: str, has_nulls: bool) -> None:
+    def column(begin: int, end: int) -> pa.Array:
+        rows = [None if has_nulls and row == 12 else row % 2 for row in range(begin, end)]
+        return pa.array(rows, pa.int8()).cast(pa.float32()).cast(kind)
+
+    data = node.data.from_arrow(
+        [pa.table({"x": column(a, b), "y": pa.array(range(a, b))}) for a, b in ((0, 10), (10, 21))]
+    )
+    want = list(data.iter_torch_batches(batch_size=8))
+    with ps.ray.enabled():
+        got = list(data.iter_torch_batches(batch_size=8))
+    assert ran == ["DataIteratorImpl"]
+    assert len(got) == len(want) == 3
+    for each, other in zip(got, want, strict=True):
+        assert list(each) == list(other) == ["x", "y"]
+        for name in each:
+            assert each[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(each[name].numpy(), other[name].numpy())
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -225,6 +225,26 @@ class TestShuffle:
             window = rows[begin : begin + 20]
             assert sorted(window) == list(range(begin, min(begin + 20, 90)))
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"transforms": {"x": ps.ops.clip(0, 1000)}}, {"limit": 50}, {"columns": ["x"]}]
+    )
+    def test_other_options_go_with_it(self, node: Any, options: dict[str, Any]) -> None:
+        data = node.data.from_arrow([pa.table({"x": range(i, i + 30)}) for i in (0, 30, 60)])
+        loader = ps.ray.Loader(data, 8, local_shuffle_buffer_size=20, local_shuffle_seed=0, **options)
+        rows = values(loader)
+        wanted = options.get("limit", 90)
+        for begin in range(0, wanted, 20):
+            assert sorted(rows[begin : begin + 20]) == list(range(begin, min(begin + 20, wanted)))
+        assert rows != sorted(rows)
+        assert loader.memory()["total"]["current_bytes"] == 0
+
+    def test_a_window_that_has_no_room_is_refused(self, numbers: Numbers) -> None:
+        loader = ps.ray.Loader(
+            numbers(2, 64, 4096), 16, local_shuffle_buffer_size=1024, memory_budget="16MiB"
+        )
+        with pytest.raises(ValueError, match="too small for shuffle windows of 1024 rows"):
+            values(loader)
+
     def test_the_window_is_counted(self, numbers: Numbers) -> None:
         loader = ps.ray.Loader(numbers(4, 64, 4096), 16, local_shuffle_buffer_size=128)
         assert sorted(values(loader)) == list(range(256))
