@@ -14,7 +14,7 @@ constexpr int64_t kDearMorselsPerBatch = 512;
 void Scheduler::FinishLocked(const Task& task, Outcome&& outcome, Doomed* doomed) {
   switch (task.kind) {
     case Task::Kind::kPlan:
-      FinishPlanLocked(std::move(outcome));
+      FinishPlanLocked(task, std::move(outcome));
       break;
     case Task::Kind::kPiece:
       FinishPieceLocked(task, std::move(outcome), doomed);
@@ -32,11 +32,11 @@ void Scheduler::FinishLocked(const Task& task, Outcome&& outcome, Doomed* doomed
   }
 }
 
-void Scheduler::FinishPlanLocked(Outcome&& outcome) {
+void Scheduler::FinishPlanLocked(const Task& task, Outcome&& outcome) {
   is_planning_ = false;
   if (is_consumer_waiting_) ready_.NotifyOne();  // It may be waiting to learn whether there is more at all.
-  if (outcome.status.IsOutOfMemory() && !chunks_.empty()) {
-    // Row groups that are open hold other footers: again when one is done. What this very task lets go is not worth a
+  if (outcome.status.IsOutOfMemory() && !task.is_last_try) {
+    // Row groups that were open hold other footers: again when one is done. What this very task lets go is not worth a
     // try.
     plan_starved_at_ = num_freed_ + 1;
     return;

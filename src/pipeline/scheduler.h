@@ -194,7 +194,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
 
   // Finishing (finish.cc).
   void FinishLocked(const Task& task, Outcome&& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  void FinishPlanLocked(Outcome&& outcome) PENSTOCK_REQUIRES(mu_);
+  void FinishPlanLocked(const Task& task, Outcome&& outcome) PENSTOCK_REQUIRES(mu_);
   void FinishPieceLocked(const Task& task, Outcome&& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void FinishMorselLocked(const Task& task, const Outcome& outcome, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   Lane* AddBlockLaneLocked(Chunk* chunk, PieceStream* stream, std::shared_ptr<const Block> block, int64_t block_row,

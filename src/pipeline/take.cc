@@ -37,7 +37,8 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
 bool Scheduler::TakePlanLocked(Task* task) {
   if (is_planning_ || is_plan_done_ || pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
-  if (plan_starved_at_ == num_freed_ && !chunks_.empty()) return false;
+  const bool is_alone = chunks_.empty() && freeing_tasks_ == 0;
+  if (plan_starved_at_ == num_freed_ && !is_alone) return false;
   // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
   if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !chunks_.empty()) return false;
   // What lies in a store is there whether or not it is asked for: little of it is held, so that the store stays free.
@@ -47,6 +48,7 @@ bool Scheduler::TakePlanLocked(Task* task) {
   }
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
+  task->is_last_try = is_alone;
   task->frontier = frontier_row_;
   return true;
 }

@@ -100,6 +100,20 @@ def test_every_account_stays_within_the_budget(tmp_path: Path, kind: str, num_wo
             assert_all_given_back(loader)
 
 
+def test_footers_wait_for_each_other_at_the_least_budget(tmp_path: Path) -> None:
+    """The first footer is the smallest, three of the largest are all there is room for: one whose row groups
+    are done may still be on its way back when the next is opened."""
+    for number, sizes in enumerate([[39], [30, 33, 25, 0], [], [29, 0, 13]]):
+        table = pa.table({name: np.arange(sum(sizes)) for name in "abc"})
+        write_row_groups(tmp_path / f"{number}.parquet", table, sizes)
+    options: dict[str, Any] = {"batch_size": 64, "prefetch_batches": 0, "num_workers": 2, "format": "numpy"}
+    least = least_budget(str(tmp_path), options)
+    for _ in range(150):
+        with quiet_loader(str(tmp_path), memory_budget=least, **options) as loader:
+            assert sum(len(batch["a"]) for batch in loader) == 169
+            assert_within_budget(loader)
+
+
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_budget_smaller_than_the_row_group_works(tmp_path: Path, direct: bool) -> None:
     """Clause 16: one row group of 7.7 MB is streamed within a budget of a sixth of it."""
