@@ -234,6 +234,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
+  bool KeepsSpareLocked() const PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);
@@ -318,7 +319,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;            // Slots ever opened: [0, slot_end_).
   int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;           // Reserved, their memory under way.
   int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // In the caller's hand.
-  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See keeps_slots and IsFilledLocked().
+  std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See KeepsSpareLocked().
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // Of these, not given back when the next was asked for.
   int most_slots_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;

@@ -117,6 +117,15 @@ bool Scheduler::GrowLocked() {
   return true;
 }
 
+// Whether memory that comes back and is not wanted now stays mapped: a fresh slot costs a page fault for each page. No
+// more than may be there at once anyway.
+bool Scheduler::KeepsSpareLocked() const {
+  if (is_cleared_ || plan_.ledger->FreeBytes(plan_.slot_account) < 0) return false;
+  if (plan_.keeps_slots || IsFilledLocked()) return true;
+  const auto there = static_cast<int>(open_.size() + spare_.size()) + mapping_slots_ + user_slots_;
+  return there < most_slots_ + plan_.sizing.collate_slots && !IsStarvedForArenasLocked();
+}
+
 void Scheduler::ReturnSlot(SlotStorage storage) {
   if (ForkGeneration() != fork_generation_) {
     // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
@@ -140,7 +149,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       WakeOneLocked();
       return;
     }
-    if (!is_cleared_ && (plan_.keeps_slots || IsFilledLocked()) && plan_.ledger->FreeBytes(plan_.slot_account) >= 0) {
+    if (KeepsSpareLocked()) {
       plan_.ledger->Move(plan_.hand_account, plan_.slot_account, bytes);
       spare_.push_back(std::move(storage));
       return;
