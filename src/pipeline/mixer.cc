@@ -53,6 +53,12 @@ bool Mixer::FillLocked(Deadline deadline) {
     bool is_end = false;
     auto slab = TakeSlab(deadline, &is_end);
     mu_.Lock();
+    if (!failure_.ok()) {  // Nothing comes behind it.
+      mu_.Unlock();
+      slab = arrow::Status::OK();  // What a user's Python raised needs the GIL to die.
+      mu_.Lock();
+      return false;
+    }
     if (slab.status().IsCapacityError() && may_come) {
       // The window before this one holds what is wanted.
       return windows_.size() < kMostWindows;
@@ -352,6 +358,12 @@ arrow::Status Mixer::TakeArenas(Slot* slot, const int64_t* used) {
   if (more_bytes <= 0) return arrow::Status::OK();
   MutexLock lock(mu_);
   while (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) {
+    if (!spare_.empty()) {
+      spare_.back().memory = SlotMemory();
+      plan_.ledger->Sub(Account::kSlots, spare_.back().bytes);
+      spare_.pop_back();
+      continue;
+    }
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");
     const bool may_come = plan_.is_threaded && (!is_consumer_waiting_ || IsSlotReadyLocked());
     if (!may_come) {

@@ -231,7 +231,6 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
       continue;
     plan_.ledger->Sub(plan_.slot_account, TrimArenas(*plan_.layout, &slot.storage));
   }
-  for (SlotStorage& spare : spare_) plan_.ledger->Sub(plan_.slot_account, TrimArenas(*plan_.layout, &spare));
 }
 
 // All room is made that can be made here. What is left is the caller's to give back, or there is none.

@@ -232,9 +232,10 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   }
   void OpenSlots() PENSTOCK_EXCLUDES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
-  bool HasRoomForSlotLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasRoomForSlotLocked(int64_t bytes_there) const PENSTOCK_REQUIRES(mu_);
   bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
   bool KeepsSpareLocked() const PENSTOCK_REQUIRES(mu_);
+  void DropSparesLocked() PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);

@@ -50,9 +50,11 @@ void Scheduler::InstallSlotLocked(SlotStorage storage) {
 }
 
 // What the open slots are likely to take beside what they have: a further one must not take the room of their arenas.
-bool Scheduler::HasRoomForSlotLocked() const {
+// \param bytes_there  of memory that is there for it, and charged.
+bool Scheduler::HasRoomForSlotLocked(int64_t bytes_there) const {
   if (plan_.layout->num_domains() == 0 || (open_.empty() && mapping_slots_ == 0)) return true;
-  int64_t expected_bytes = plan_.sizing.slot_bytes + mapping_slots_ * (plan_.sizing.slot_bytes - plan_.layout->bytes());
+  int64_t expected_bytes = std::max<int64_t>(0, plan_.sizing.slot_bytes - bytes_there) +
+                           mapping_slots_ * (plan_.sizing.slot_bytes - plan_.layout->bytes());
   for (const auto& [index, slot] : open_) {
     expected_bytes += std::max<int64_t>(0, plan_.sizing.slot_bytes - slot.storage.bytes);
   }
@@ -72,7 +74,8 @@ bool Scheduler::IsFilledLocked() const {
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
   MutexLock lock(mu_);
-  while (WantsSlotLocked() && HasRoomForSlotLocked()) {
+  if (plan_.ledger->FreeBytes(plan_.slot_account) < 0) DropSparesLocked();
+  while (WantsSlotLocked() && HasRoomForSlotLocked(spare_.empty() ? 0 : spare_.back().bytes)) {
     if (!spare_.empty()) {
       InstallSlotLocked(std::move(spare_.back()));
       spare_.pop_back();
@@ -123,7 +126,16 @@ bool Scheduler::KeepsSpareLocked() const {
   if (is_cleared_ || plan_.ledger->FreeBytes(plan_.slot_account) < 0) return false;
   if (plan_.keeps_slots || IsFilledLocked()) return true;
   const auto there = static_cast<int>(open_.size() + spare_.size()) + mapping_slots_ + user_slots_;
-  return there < most_slots_ + plan_.sizing.collate_slots && !IsStarvedForArenasLocked();
+  return there < most_slots_ + plan_.sizing.collate_slots && !WantsSlotLocked() && !IsStarvedForArenasLocked();
+}
+
+// Where memory is short. It goes back under the mutex: that is rare.
+void Scheduler::DropSparesLocked() {
+  for (SlotStorage& spare : spare_) {
+    spare.memory = SlotMemory();
+    plan_.ledger->Sub(plan_.slot_account, spare.bytes);
+  }
+  spare_.clear();
 }
 
 void Scheduler::ReturnSlot(SlotStorage storage) {
@@ -141,7 +153,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
     // Beyond the budget (by what the user's code allocated) no slot stays, although it is there already.
-    if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked() &&
+    if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked(bytes) &&
         plan_.ledger->FreeBytes(plan_.slot_account) >= 0) {
       plan_.ledger->Move(plan_.hand_account, plan_.slot_account, bytes);
       InstallSlotLocked(std::move(storage));
@@ -152,6 +164,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
     if (KeepsSpareLocked()) {
       plan_.ledger->Move(plan_.hand_account, plan_.slot_account, bytes);
       spare_.push_back(std::move(storage));
+      if (std::exchange(is_stuck_, false)) WakeOneLocked();  // Now there is something that can be dropped.
       return;
     }
   }

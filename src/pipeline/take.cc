@@ -226,8 +226,10 @@ bool Scheduler::TakeMakeRoomLocked(Task* task, Doomed* doomed) {
   return true;
 }
 
-// Closes every idle reader but the given one's; each is opened again where it stood when its turn comes.
+// Closes every idle reader but the given one's; each is opened again where it stood when its turn comes. Spare slots
+// go.
 void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) {
+  DropSparesLocked();
   for (const auto& [sequence, each] : chunks_) {
     for (PieceStream& other : each->streams) {
       if (&other != stream && other.reader != nullptr && !other.is_in_flight) {

@@ -86,13 +86,14 @@ class RangeReader::State : public std::enable_shared_from_this<RangeReader::Stat
   }
   const arrow::io::ReadRange& RangeOf(int index) const { return plan_.blocks[static_cast<size_t>(index)].range; }
 
-  /// Fetches a block in the background, unless somebody has it or is about to.
+  /// Fetches a block in the background, unless somebody has it, is about to, or has read it: readers may have been
+  /// quicker than Start().
   void FetchAhead(int index) PENSTOCK_EXCLUDES(mu_) {
     if (ahead_ == nullptr || index < 0) return;
     {
       MutexLock lock(mu_);
       Block& block = BlockLocked(index);
-      if (is_over_ || block.phase != Phase::kAbsent) return;
+      if (is_over_ || block.phase != Phase::kAbsent || block.was_passed) return;
       block.phase = Phase::kAsked;
     }
     const arrow::Status spawned = ahead_->Spawn([self = shared_from_this(), index] {
@@ -143,7 +144,7 @@ class RangeReader::State : public std::enable_shared_from_this<RangeReader::Stat
       block.columns_left = 1;  // Who reads it once more is alone with it.
       block.phase = Phase::kAbsent;
       doomed = std::move(block.bytes);
-      if (plan_.is_whole && !std::exchange(block.was_passed, true)) pool = pool_;
+      if (!std::exchange(block.was_passed, true) && plan_.is_whole) pool = pool_;
     }
     doomed.reset();
     if (pool != nullptr) pool->LowerPromise(Bytes::HeldBytes(RangeOf(index)));

@@ -78,7 +78,7 @@ class Source {
   /// before.
   virtual arrow::Result<std::unique_ptr<InputSequence>> Open(const InputContext& context) = 0;
 
-  /// What comes first, where nothing is known without reading: to see how large rows are. It is not lost to the first
+  /// The first rows, where nothing is known without reading: to see how large they are. They are not lost to the first
   /// epoch, before which this may be called. Null where there is none or it cannot be read (which then shows when it is
   /// its turn).
   virtual std::shared_ptr<arrow::RecordBatch> LookAtFirst() { return nullptr; }

@@ -4,7 +4,8 @@
 #include <arrow/util/byte_size.h>
 
 #include <algorithm>
-#include <optional>
+#include <deque>
+#include <string>
 #include <utility>
 
 #include "penstock/store_reader.h"
@@ -15,9 +16,12 @@
 namespace penstock {
 namespace {
 
-using FirstBatch = arrow::Result<std::shared_ptr<arrow::RecordBatch>>;
+// Whoever gives more before the first row has nothing to be looked at.
+constexpr size_t kMostEmptyBatches = 100;
 
-FirstBatch ReadFrom(arrow::RecordBatchReader& reader) {
+using ReadBatch = arrow::Result<std::shared_ptr<arrow::RecordBatch>>;
+
+ReadBatch ReadFrom(arrow::RecordBatchReader& reader) {
   std::shared_ptr<arrow::RecordBatch> batch;
   ARROW_RETURN_NOT_OK(reader.ReadNext(&batch));
   return batch;
@@ -25,9 +29,8 @@ FirstBatch ReadFrom(arrow::RecordBatchReader& reader) {
 
 class StreamSequence final : public InputSequence {
  public:
-  /// \param ahead  what reading the first batch came to, if it has been read.
-  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::optional<FirstBatch> ahead,
-                 InputContext context)
+  /// \param ahead  what reading the first batches came to, if they have been read.
+  StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::deque<ReadBatch> ahead, InputContext context)
       : reader_(std::move(reader)),
         store_(dynamic_cast<StoreReader*>(reader_.get())),
         ahead_(std::move(ahead)),
@@ -35,12 +38,30 @@ class StreamSequence final : public InputSequence {
 
   // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
   arrow::Result<std::shared_ptr<const Input>> Next() override {
+    ARROW_RETURN_NOT_OK(refused_);
+    auto input = TakeNext();
+    // Whoever is refused memory asks again, and what was read is gone: not the end, nor the next batch instead of it.
+    if (input.status().IsOutOfMemory()) refused_ = input.status();
+    return input;
+  }
+
+  int64_t next_pulled_bytes() const override { return is_at_end_ || is_last_in_store_ ? 0 : last_bytes_; }
+  int64_t next_store_bytes() const override { return is_at_end_ || !is_last_in_store_ ? 0 : last_bytes_; }
+
+ private:
+  ReadBatch Read() {
+    if (ahead_.empty()) return ReadFrom(*reader_);
+    ReadBatch batch = std::move(ahead_.front());
+    ahead_.pop_front();
+    return batch;
+  }
+
+  arrow::Result<std::shared_ptr<const Input>> TakeNext() {
     if (is_at_end_) return nullptr;
-    auto first = ahead_ ? std::move(*std::exchange(ahead_, std::nullopt)) : ReadFrom(*reader_);
-    const arrow::Status read = first.status();
-    std::shared_ptr<arrow::RecordBatch> batch = read.ok() ? std::move(*first) : nullptr;
-    is_at_end_ = !read.ok() || batch == nullptr;
-    if (!read.ok()) return text::WithContext(read, "reading " + (kPrefix + std::to_string(next_number_)));
+    auto read = Read();
+    std::shared_ptr<arrow::RecordBatch> batch = read.ok() ? std::move(*read) : nullptr;
+    is_at_end_ = batch == nullptr;
+    ARROW_RETURN_NOT_OK(text::WithContext(read.status(), "reading " + (kPrefix + std::to_string(next_number_))));
     if (batch == nullptr) return nullptr;
     BatchInputParts parts;
     parts.pulled_bytes = std::max<int64_t>(1, BatchBytes(*batch));
@@ -58,21 +79,20 @@ class StreamSequence final : public InputSequence {
     return MakeBatchInput(std::move(parts), context_);
   }
 
-  int64_t next_pulled_bytes() const override { return is_at_end_ || is_last_in_store_ ? 0 : last_bytes_; }
-  int64_t next_store_bytes() const override { return is_at_end_ || !is_last_in_store_ ? 0 : last_bytes_; }
-
- private:
   inline static const std::string kPrefix = "the stream, record batch ";
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
   StoreReader* const store_;  // The same, where it is one.
-  std::optional<FirstBatch> ahead_;
+  std::deque<ReadBatch> ahead_;
   const InputContext context_;
+  arrow::Status refused_;
   int64_t next_number_ = 0;
   int64_t next_row_ = 0;
   int64_t last_bytes_ = 0;
   bool is_last_in_store_ = false;
   bool is_at_end_ = false;
 };
+
+bool IsEmpty(const ReadBatch& read) { return read.ok() && *read != nullptr && (*read)->num_rows() == 0; }
 
 class StreamSource final : public Source {
  public:
@@ -101,29 +121,32 @@ class StreamSource final : public Source {
     if (reader == nullptr) {
       ARROW_ASSIGN_OR_RAISE(reader, open_());
     }
-    return std::make_unique<StreamSequence>(std::move(reader), std::exchange(ahead_, std::nullopt), context);
+    return std::make_unique<StreamSequence>(std::move(reader), std::exchange(ahead_, {}), context);
   }
-  // Those of the first batch, which waits for the first epoch then.
+  // Those of the first batch with rows, which waits for the first epoch then.
   arrow::Result<Vocabularies> ReadVocabularies(const arrow::FieldVector& fields,
                                                const std::shared_ptr<arrow::MemoryPool>& pool) override {
     if (fields.empty()) return Vocabularies{};
     ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
     const auto batch = LookAtFirst();
-    ARROW_RETURN_NOT_OK(text::WithContext(ahead_->status(), "reading the stream, record batch 0"));
-    if (batch != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*batch), "the stream, record batch 0"));
+    const std::string name = "the stream, record batch " + std::to_string(ahead_.size() - 1);
+    ARROW_RETURN_NOT_OK(text::WithContext(ahead_.back().status(), "reading " + name));
+    if (batch != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*batch), name));
     return unified.Finish();
   }
   std::shared_ptr<arrow::RecordBatch> LookAtFirst() override {
-    if (!ahead_ && first_ == nullptr) return nullptr;
-    if (!ahead_) ahead_ = ReadFrom(*first_);
-    return ahead_->ok() ? **ahead_ : nullptr;
+    if (ahead_.empty() && first_ == nullptr) return nullptr;
+    while (ahead_.empty() || (IsEmpty(ahead_.back()) && ahead_.size() < kMostEmptyBatches)) {
+      ahead_.push_back(ReadFrom(*first_));
+    }
+    return ahead_.back().ok() ? *ahead_.back() : nullptr;
   }
 
  private:
   const BatchReaderFactory open_;
   const bool is_one_shot_;
   std::shared_ptr<arrow::RecordBatchReader> first_;  // Opened for its schema; of the first epoch...
-  std::optional<FirstBatch> ahead_;                  // ... as is its first batch, once it has been looked at.
+  std::deque<ReadBatch> ahead_;                      // ... as is what has been looked at: up to the first rows.
 };
 
 }  // namespace

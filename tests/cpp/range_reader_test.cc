@@ -156,6 +156,16 @@ TEST_F(RangeReaderTest, EachByteIsAskedForOnceAndFreedBehindTheLastReader) {
   }
 }
 
+TEST_F(RangeReaderTest, WhatWasReadBeforeTheStartIsNotAskedForAgain) {
+  const auto plan = FetchPlan::Of(kColumns, 16 * kMiB);
+  auto reader = Open(plan, true, plan.bytes);
+  for (const ReadRange& column : kColumns) ASSERT_TRUE(ReadColumn(*reader, column, kMiB).ok());
+  reader->Start();
+  fetchers->WaitForIdle();
+  EXPECT_EQ(far->requests, static_cast<int>(plan.blocks.size()));
+  EXPECT_EQ(pool->bytes_allocated(), 0);
+}
+
 TEST_F(RangeReaderTest, WithoutRoomItReadsDirectly) {
   ASSERT_TRUE(ledger->TryAdd(Account::kSlots, 15 * kMiB));
   auto reader = Open(FetchPlan::Of(kColumns, 16 * kMiB), true, 0);

@@ -329,6 +329,18 @@ def test_rows_before_an_error_of_a_shuffled_stream_come_first() -> None:
     assert windows_of(rows, 200)[:2] == windows_of(list(range(400)), 200)
 
 
+def test_what_comes_before_the_first_row_says_nothing_of_how_large_rows_are() -> None:
+    rows = pa.table({"x": range(100), "text": ["x" * 2000] * 100})
+    with shuffled(
+        [rows.slice(0, 0), rows.slice(0, 0), rows],
+        columns=["x", "text"],
+        format="arrow",
+        shuffle_window="16MiB",
+    ) as loader:
+        assert window_rows(loader) < 10_000
+        assert sorted(pa.Table.from_batches(list(loader))["x"].to_pylist()) == list(range(100))
+
+
 def test_text_files_are_shuffled(tmp_path: Path) -> None:
     for number in range(3):
         lines = "\n".join(str(x) for x in range(number * 100, number * 100 + 100))

@@ -162,13 +162,20 @@ class OwnError(Exception):
 
 @pytest.mark.parametrize("num_workers", WORKERS)
 @pytest.mark.parametrize("filter", [None, pc.field("x") >= 0])
+@pytest.mark.parametrize("error", [OwnError, MemoryError])
+@pytest.mark.parametrize("is_late", [False, True])
 def test_what_an_iterable_raises_comes_once_after_the_batches_before_it(
-    num_workers: int, filter: pc.Expression | None
+    num_workers: int, filter: pc.Expression | None, error: type[Exception], is_late: bool
 ) -> None:
+    """A MemoryError of its own, too, which is not the loader's that can be tried again."""
+    has_taken = threading.Event()
+
     def tables() -> Iterator[pa.Table]:
         yield numbers(0, 100)
         yield numbers(100, 100)
-        raise OwnError("no more")
+        if is_late and num_workers > 0:
+            assert has_taken.wait(10)
+        raise error("no more")
 
     loader = loader_of(tables(), num_workers=num_workers, filter=filter)
     iterator = iter(loader)
@@ -177,8 +184,9 @@ def test_what_an_iterable_raises_comes_once_after_the_batches_before_it(
     def take_all() -> None:
         for batch in iterator:
             got.extend(batch["x"].tolist())
+            has_taken.set()
 
-    with pytest.raises(OwnError, match="no more") as caught:
+    with pytest.raises(error, match="no more") as caught:
         take_all()
     assert got == list(range(192))  # Three full batches of 200 rows.
     assert "in tables" in "".join(traceback.format_exception(caught.value))

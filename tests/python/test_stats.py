@@ -203,9 +203,9 @@ def test_a_slow_transform_is_named(tmp_path: Path, num_workers: int, is_sleep: b
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_slow_files_are_named(tmp_path: Path, num_workers: int) -> None:
-    """Clause 25: each read takes 4 ms."""
+    """Clause 25: each read takes 20 ms."""
     path = write_numbers(tmp_path, [500] * 20)
-    files = watched_files(lambda _: work_for(0.004))
+    files = watched_files(lambda _: work_for(0.02))
     assert verdict_of(quiet_loader(path, batch_size=100, num_workers=num_workers, filesystem=files)) == "read"
 
 

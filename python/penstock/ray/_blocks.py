@@ -132,6 +132,14 @@ class BlockStream(Iterator[Block]):
             self._peeked = self._next()
         return None if self._peeked is None else self._peeked.table.schema
 
+    def first(self) -> Block | None:
+        """Return the block that `peek` has seen, while it is the next."""
+        return self._peeked
+
+    def put_back(self, block: Block | None) -> None:
+        """Give that block again, although it was taken: by whom it was of no use to."""
+        self._peeked = block
+
     def __next__(self) -> Block:
         block, self._peeked = self._peeked, None
         if block is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from penstock.ray._version import require_running
 __all__ = ["Recipe", "iterate"]
 
 _AUTO_BATCHES = 2
+_MOST_WINDOW_ROWS = 2**31  # More have no room anywhere.
 
 
 @dataclass
@@ -47,6 +49,9 @@ class Recipe:
         The window of the local shuffle (0: none), and what its order is made from.
     shuffles_blocks : bool
         Whether rows are mixed as they are in blocks, since what transforms make of them is larger.
+    may_exceed : bool
+        Whether windows that have no room in the budget are mixed as blocks beside it, with a warning. Else
+        they are an error.
     opened : callable, optional
         Told the loader that runs.
     """
@@ -56,6 +61,7 @@ class Recipe:
     prefetch_batches: Any = "auto"
     shuffle_rows: int = 0
     shuffles_blocks: bool = False
+    may_exceed: bool = False
     seed: int = 0
     epoch: int = 0
     of_block: Callable[[pa.Schema, Meter], Callable[[pa.Table], Any]] | None = None
@@ -167,16 +173,9 @@ class _Closing:
 def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
     if recipe.batch_size is None:
         return _open_blocks(blocks, schema, recipe, meter)
-    source: Any = blocks
-    options = recipe.options(schema, meter)
-    if recipe.shuffle_rows > 0 and recipe.shuffles_blocks:
-        source = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
-    elif recipe.shuffle_rows > 0:
-        options |= {"shuffle": True, "seed": recipe.seed, "_shuffle_window_rows": recipe.shuffle_rows}
-    loader = Loader(source, batch_size=recipe.batch_size, rank=0, world_size=1, **options)
+    options = {**recipe.options(schema, meter), "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
+    loader = _make_loader(blocks, options, recipe)
     try:
-        if source is not blocks:
-            source.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)
         loader.set_epoch(recipe.epoch)
         if recipe.opened is not None:
             recipe.opened(loader)
@@ -184,6 +183,29 @@ def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) 
     except BaseException:
         loader.close()
         raise
+
+
+def _make_loader(blocks: BlockStream, options: dict[str, Any], recipe: Recipe) -> Loader:
+    if recipe.shuffle_rows == 0:
+        return Loader(blocks, **options)
+    if not recipe.shuffles_blocks:
+        window = {"seed": recipe.seed, "_shuffle_window_rows": min(recipe.shuffle_rows, _MOST_WINDOW_ROWS)}
+        first = blocks.first()
+        try:
+            return Loader(blocks, shuffle=True, **{**options, **window})
+        except ValueError as error:
+            if not recipe.may_exceed or "shuffle windows of" not in str(error):
+                raise
+            blocks.put_back(first)  # The loader has looked at it.
+            warnings.warn(
+                f"penstock.ray.enabled: {error} Until then rows are mixed outside the budget, and slower.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    mixed = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
+    loader = Loader(mixed, **options)
+    mixed.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)
+    return loader
 
 
 def _open_blocks(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:

@@ -32,8 +32,8 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
     Penstock after the end of the context; those made before it go on through Ray.
 
     What is not taken over runs through Ray's own consumer, with one warning. The rows of a local shuffle are
-    mixed in windows of `local_shuffle_buffer_size` rows, in another order in each epoch; two and a half
-    windows must have room in `memory_budget`.
+    mixed in windows of `local_shuffle_buffer_size` rows, in another order in each epoch; where two and a half
+    of them have no room in `memory_budget`, outside of it, with a warning.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
     Warns
     -----
     RuntimeWarning
-        If a call inside has an argument that is not taken over.
+        If a call inside has an argument that is not taken over, or its windows have no room.
 
     Examples
     --------
@@ -182,6 +182,7 @@ class _Batches:
             batch_size=arguments.get("batch_size", 256),
             prefetch_batches=prefetch,
             shuffle_rows=shuffle_rows,
+            may_exceed=True,
             seed=random_seed() if seed is None else seed,
             epoch=self._epoch,
             of_block=steps.make,

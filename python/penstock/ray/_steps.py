@@ -1,4 +1,4 @@
-"""What Ray's own consumer does with a batch, by Ray's own code."""
+"""What Ray's own consumer does with a batch, by Ray's own code where there is anything to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.ray._forms import number_tensors, ray_form
+from penstock.ray._forms import NumberTensors, ray_form
 from penstock.ray._meter import Meter
 
 __all__ = ["RaySteps", "random_seed"]
@@ -35,14 +35,12 @@ class RaySteps:
     def make(self, schema: pa.Schema, meter: Meter) -> Callable[[Any], Any]:
         """Return what makes of a batch of that schema what collate_fn returns."""
         form, collate_fn = ray_form(self._batch_format, schema), self._collate_fn
-        quick = number_tensors(schema) if _makes_tensors(collate_fn) else None
+        quick = NumberTensors(schema) if _makes_tensors(collate_fn) else None
 
         def make(batch: Any) -> Any:
-            if quick is not None and isinstance(batch, pa.RecordBatch):
+            if quick is not None and quick.takes(batch):
                 with meter.collate():
-                    tensors = quick(batch)
-                if tensors is not None:
-                    return tensors
+                    return quick.make(batch)
             with meter.form():
                 data = form(batch)
             if collate_fn is None:

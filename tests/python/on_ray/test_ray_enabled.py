@@ -201,6 +201,20 @@ def test_local_shuffle_keeps_batches_whole(numbers: Numbers, ran: list[str]) -> 
     assert len(ran) == 2
 
 
+def test_a_window_that_has_no_room_is_mixed_outside_the_budget_with_a_warning(
+    numbers: Numbers, ran: list[str]
+) -> None:
+    data = numbers(4, 64, 4096)
+    with (
+        ps.ray.enabled(memory_budget="16MiB"),
+        pytest.warns(RuntimeWarning, match="too small for shuffle windows of 1024 rows"),
+    ):
+        rows = values(data.iter_torch_batches(batch_size=16, local_shuffle_buffer_size=1024))
+    assert sorted(rows) == list(range(256))
+    assert rows != sorted(rows)
+    assert len(ran) == 1
+
+
 def test_what_is_not_taken_over_runs_through_ray_with_one_warning(numbers: Numbers, ran: list[str]) -> None:
     data = numbers(2, 10)
     with ps.ray.enabled():

@@ -211,6 +211,20 @@ class TestBlocks:
         assert batch["s"].to_pylist() == ["a", "b", "a"]
 
 
+def test_a_collate_function_of_ray_gets_the_types_of_the_blocks(node: Any) -> None:
+    from ray.data.collate_fn import DefaultCollateFn
+
+    data = node.data.from_arrow(pa.table({"x": range(10), "y": np.arange(10, dtype=np.float32)}))
+    for transforms in (None, {"x": ps.ops.cast("float32")}):
+        loader = ps.ray.Loader(
+            data, 4, transforms=transforms, collate_fn=DefaultCollateFn(combine_chunks=True)
+        )
+        batches = list(loader)
+        assert [batch["x"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert {str(batch["x"].dtype) for batch in batches} == {"torch.int64"}
+        assert {str(batch["y"].dtype) for batch in batches} == {"torch.float32"}
+
+
 class TestShuffle:
     def test_batches_keep_their_size_and_rows_come_once(self, node: Any) -> None:
         data = node.data.from_arrow(
