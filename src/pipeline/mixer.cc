@@ -40,7 +40,8 @@ void Mixer::Filling::Add(std::shared_ptr<const Slab> slab) {
 void Mixer::RunFiller() {
   MutexLock lock(mu_);
   while (!is_stopping_) {
-    if (!FillLocked(std::nullopt)) fill_.Wait(mu_);
+    // What it found may have changed while it had released the mutex: the end is told once.
+    if (!FillLocked(std::nullopt) && !is_stopping_) fill_.Wait(mu_);
   }
 }
 
@@ -51,14 +52,15 @@ bool Mixer::FillLocked(Deadline deadline) {
     const bool may_come = windows_.size() == kMostWindows;
     mu_.Unlock();
     bool is_end = false;
-    auto slab = TakeSlab(deadline, &is_end);
+    std::optional taken(TakeSlab(deadline, &is_end));
     mu_.Lock();
     if (!failure_.ok()) {  // Nothing comes behind it.
       mu_.Unlock();
-      slab = arrow::Status::OK();  // What a user's Python raised needs the GIL to die.
+      taken.reset();  // What a user's Python raised needs the GIL to die.
       mu_.Lock();
       return false;
     }
+    auto& slab = *taken;
     if (slab.status().IsCapacityError() && may_come) {
       // The window before this one holds what is wanted.
       return windows_.size() < kMostWindows;
@@ -359,9 +361,12 @@ arrow::Status Mixer::TakeArenas(Slot* slot, const int64_t* used) {
   MutexLock lock(mu_);
   while (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) {
     if (!spare_.empty()) {
-      spare_.back().memory = SlotMemory();
-      plan_.ledger->Sub(Account::kSlots, spare_.back().bytes);
+      SlotStorage spare = std::move(spare_.back());
       spare_.pop_back();
+      lock.Unlock();
+      spare.memory = SlotMemory();
+      plan_.ledger->Sub(Account::kSlots, spare.bytes);
+      lock.Lock();
       continue;
     }
     if (is_stopping_) return arrow::Status::Cancelled("the loader was closed");

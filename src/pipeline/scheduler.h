@@ -141,10 +141,11 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
     std::vector<std::unique_ptr<PieceReader>> piece_readers;
     std::vector<std::shared_ptr<const Block>> blocks;
     std::vector<std::shared_ptr<RangeReader>> ranges;  ///< What they hold goes; they live on.
-    std::vector<arrow::Status> failures;               ///< That nobody is told of: those of Python need the GIL to die.
+    std::vector<ReturnedSlot> spares;
+    std::vector<arrow::Status> failures;  ///< That nobody is told of: those of Python need the GIL to die.
     bool empty() const {
       return lanes.empty() && chunks.empty() && readers.empty() && piece_readers.empty() && blocks.empty() &&
-             failures.empty();
+             spares.empty() && failures.empty();
     }
     void Add(arrow::Status failure) {
       if (!failure.ok()) failures.push_back(std::move(failure));
@@ -153,7 +154,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
 
   // Taking (take.cc).
   bool TakeLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  bool TakePlanLocked(Task* task) PENSTOCK_REQUIRES(mu_);
+  bool TakePlanLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   bool TakeOldestLocked(Task* task) PENSTOCK_REQUIRES(mu_);
   bool TakeStarvedLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   /// False of what comes behind a failure.
@@ -235,7 +236,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool HasRoomForSlotLocked(int64_t bytes_there) const PENSTOCK_REQUIRES(mu_);
   bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
   bool KeepsSpareLocked() const PENSTOCK_REQUIRES(mu_);
-  void DropSparesLocked() PENSTOCK_REQUIRES(mu_);
+  [[nodiscard]] std::vector<ReturnedSlot> DropSparesLocked() PENSTOCK_REQUIRES(mu_);
   void InstallSlotLocked(SlotStorage storage) PENSTOCK_REQUIRES(mu_);
   /// How long the caller waits for one slot before another is opened for idle workers; kNever where slots do not grow.
   int64_t GrowAfterNsLocked() const PENSTOCK_REQUIRES(mu_);

@@ -22,6 +22,24 @@ struct SlotStorage {
   std::vector<int64_t> touched;  ///< Per domain, the most elements that were ever used: their pages are there.
 };
 
+/// A slot's memory on its way back to the system; what was charged for it goes with it.
+class ReturnedSlot {
+ public:
+  ReturnedSlot(SlotStorage storage, std::shared_ptr<Ledger> ledger, Account account)
+      : storage_(std::move(storage)), ledger_(std::move(ledger)), account_(account) {}
+  ReturnedSlot(ReturnedSlot&&) = default;
+  ~ReturnedSlot() {
+    if (ledger_ == nullptr) return;  // It was moved from.
+    storage_.memory = SlotMemory();
+    ledger_->Sub(account_, storage_.bytes);
+  }
+
+ private:
+  SlotStorage storage_;
+  std::shared_ptr<Ledger> ledger_;
+  Account account_;
+};
+
 /// Who fills slots, and gets them back.
 class SlotHome {
  public:

@@ -73,8 +73,9 @@ bool Scheduler::IsFilledLocked() const {
 
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
 void Scheduler::OpenSlots() {
+  std::vector<ReturnedSlot> dropped;
   MutexLock lock(mu_);
-  if (plan_.ledger->FreeBytes(plan_.slot_account) < 0) DropSparesLocked();
+  if (plan_.ledger->FreeBytes(plan_.slot_account) < 0) dropped = DropSparesLocked();
   while (WantsSlotLocked() && HasRoomForSlotLocked(spare_.empty() ? 0 : spare_.back().bytes)) {
     if (!spare_.empty()) {
       InstallSlotLocked(std::move(spare_.back()));
@@ -129,13 +130,12 @@ bool Scheduler::KeepsSpareLocked() const {
   return there < most_slots_ + plan_.sizing.collate_slots && !WantsSlotLocked() && !IsStarvedForArenasLocked();
 }
 
-// Where memory is short. It goes back under the mutex: that is rare.
-void Scheduler::DropSparesLocked() {
-  for (SlotStorage& spare : spare_) {
-    spare.memory = SlotMemory();
-    plan_.ledger->Sub(plan_.slot_account, spare.bytes);
-  }
+// Where memory is short.
+std::vector<ReturnedSlot> Scheduler::DropSparesLocked() {
+  std::vector<ReturnedSlot> dropped;
+  for (SlotStorage& spare : spare_) dropped.emplace_back(std::move(spare), plan_.ledger, plan_.slot_account);
   spare_.clear();
+  return dropped;
 }
 
 void Scheduler::ReturnSlot(SlotStorage storage) {

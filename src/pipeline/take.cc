@@ -30,12 +30,12 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
   PlaceAllLocked(doomed);
   // A caller that does the work itself is not to wait for a slow source while rows are there.
   const bool is_plan_last = plan_.num_workers == 0;
-  return (!is_plan_last && TakePlanLocked(task)) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
-         (is_plan_last && TakePlanLocked(task)) || TakeMakeRoomLocked(task, doomed);
+  return (!is_plan_last && TakePlanLocked(task, doomed)) || TakeOldestLocked(task) || TakeStarvedLocked(task, doomed) ||
+         (is_plan_last && TakePlanLocked(task, doomed)) || TakeMakeRoomLocked(task, doomed);
 }
 
 // The plan is kept one row group ahead of what is admitted, so that the end is known as soon as it can be.
-bool Scheduler::TakePlanLocked(Task* task) {
+bool Scheduler::TakePlanLocked(Task* task, Doomed* doomed) {
   if (is_planning_ || is_plan_done_ || pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
   const bool is_alone = chunks_.empty() && freeing_tasks_ == 0;
   if (plan_starved_at_ == num_freed_ && !is_alone) return false;
@@ -46,6 +46,7 @@ bool Scheduler::TakePlanLocked(Task* task) {
   if (store_bytes > 0 && !chunks_.empty() && plan_.ledger->HeldBytes(Account::kStore) + store_bytes > kMostStoreBytes) {
     return false;
   }
+  if (is_alone && plan_starved_at_ == num_freed_) doomed->spares = DropSparesLocked();
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
   task->is_last_try = is_alone;
@@ -229,7 +230,7 @@ bool Scheduler::TakeMakeRoomLocked(Task* task, Doomed* doomed) {
 // Closes every idle reader but the given one's; each is opened again where it stood when its turn comes. Spare slots
 // go.
 void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) {
-  DropSparesLocked();
+  doomed->spares = DropSparesLocked();
   for (const auto& [sequence, each] : chunks_) {
     for (PieceStream& other : each->streams) {
       if (&other != stream && other.reader != nullptr && !other.is_in_flight) {

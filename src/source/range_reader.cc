@@ -86,14 +86,14 @@ class RangeReader::State : public std::enable_shared_from_this<RangeReader::Stat
   }
   const arrow::io::ReadRange& RangeOf(int index) const { return plan_.blocks[static_cast<size_t>(index)].range; }
 
-  /// Fetches a block in the background, unless somebody has it, is about to, or has read it: readers may have been
-  /// quicker than Start().
-  void FetchAhead(int index) PENSTOCK_EXCLUDES(mu_) {
+  /// Fetches a block in the background, unless somebody has it or is about to; at the start also unless it was read:
+  /// readers may have been quicker.
+  void FetchAhead(int index, bool is_start) PENSTOCK_EXCLUDES(mu_) {
     if (ahead_ == nullptr || index < 0) return;
     {
       MutexLock lock(mu_);
       Block& block = BlockLocked(index);
-      if (is_over_ || block.phase != Phase::kAbsent || block.was_passed) return;
+      if (is_over_ || block.phase != Phase::kAbsent || (is_start && block.was_passed)) return;
       block.phase = Phase::kAsked;
     }
     const arrow::Status spawned = ahead_->Spawn([self = shared_from_this(), index] {
@@ -114,7 +114,7 @@ class RangeReader::State : public std::enable_shared_from_this<RangeReader::Stat
 
   /// The bytes of a block, fetched here where nobody has done so; null where the budget has no room for them.
   arrow::Result<std::shared_ptr<const Bytes>> Get(int index) PENSTOCK_EXCLUDES(mu_) {
-    FetchAhead(plan_.blocks[static_cast<size_t>(index)].next);
+    FetchAhead(plan_.blocks[static_cast<size_t>(index)].next, /*is_start=*/false);
     MutexLock lock(mu_);
     WaitForLocked(index);
     if (is_over_) return nullptr;
@@ -237,7 +237,7 @@ RangeReader::~RangeReader() {
 
 void RangeReader::Start() {
   if (!state_->plan().is_whole) return;
-  for (size_t i = 0; i < state_->plan().blocks.size(); ++i) state_->FetchAhead(static_cast<int>(i));
+  for (size_t i = 0; i < state_->plan().blocks.size(); ++i) state_->FetchAhead(static_cast<int>(i), /*is_start=*/true);
 }
 
 void RangeReader::ReadDirectly() { state_->End(); }

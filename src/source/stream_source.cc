@@ -19,22 +19,29 @@ namespace {
 // Whoever gives more before the first row has nothing to be looked at.
 constexpr size_t kMostEmptyBatches = 100;
 
-using ReadBatch = arrow::Result<std::shared_ptr<arrow::RecordBatch>>;
+struct ReadBatch {
+  arrow::Status status;
+  std::shared_ptr<arrow::RecordBatch> batch;  // Null at the end.
+  bool is_in_store = false;
+  std::shared_ptr<const void> owner;
+};
 
 ReadBatch ReadFrom(arrow::RecordBatchReader& reader) {
-  std::shared_ptr<arrow::RecordBatch> batch;
-  ARROW_RETURN_NOT_OK(reader.ReadNext(&batch));
-  return batch;
+  ReadBatch read;
+  read.status = reader.ReadNext(&read.batch);
+  if (!read.status.ok()) read.batch = nullptr;
+  auto* const store = dynamic_cast<StoreReader*>(&reader);
+  if (store == nullptr || read.batch == nullptr) return read;
+  read.is_in_store = store->is_in_store();
+  read.owner = store->TakeOwner();
+  return read;
 }
 
 class StreamSequence final : public InputSequence {
  public:
   /// \param ahead  what reading the first batches came to, if they have been read.
   StreamSequence(std::shared_ptr<arrow::RecordBatchReader> reader, std::deque<ReadBatch> ahead, InputContext context)
-      : reader_(std::move(reader)),
-        store_(dynamic_cast<StoreReader*>(reader_.get())),
-        ahead_(std::move(ahead)),
-        context_(std::move(context)) {}
+      : reader_(std::move(reader)), ahead_(std::move(ahead)), context_(std::move(context)) {}
 
   // The reader is kept after its end: what it holds dies where the epoch does, not on a worker.
   arrow::Result<std::shared_ptr<const Input>> Next() override {
@@ -58,20 +65,17 @@ class StreamSequence final : public InputSequence {
 
   arrow::Result<std::shared_ptr<const Input>> TakeNext() {
     if (is_at_end_) return nullptr;
-    auto read = Read();
-    std::shared_ptr<arrow::RecordBatch> batch = read.ok() ? std::move(*read) : nullptr;
-    is_at_end_ = batch == nullptr;
-    ARROW_RETURN_NOT_OK(text::WithContext(read.status(), "reading " + (kPrefix + std::to_string(next_number_))));
-    if (batch == nullptr) return nullptr;
+    ReadBatch read = Read();
+    is_at_end_ = read.batch == nullptr;
+    ARROW_RETURN_NOT_OK(text::WithContext(read.status, "reading " + (kPrefix + std::to_string(next_number_))));
+    if (read.batch == nullptr) return nullptr;
     BatchInputParts parts;
-    parts.pulled_bytes = std::max<int64_t>(1, BatchBytes(*batch));
-    if (store_ != nullptr) {
-      if (store_->is_in_store()) parts.pulled_account = Account::kStore;
-      parts.owner = store_->TakeOwner();
-    }
+    parts.pulled_bytes = std::max<int64_t>(1, BatchBytes(*read.batch));
+    if (read.is_in_store) parts.pulled_account = Account::kStore;
+    parts.owner = std::move(read.owner);
     last_bytes_ = parts.pulled_bytes;
     is_last_in_store_ = parts.pulled_account == Account::kStore;
-    parts.batches = {std::move(batch)};
+    parts.batches = {std::move(read.batch)};
     parts.prefix = kPrefix;
     parts.first_number = next_number_++;
     parts.begin_row = next_row_;
@@ -81,7 +85,6 @@ class StreamSequence final : public InputSequence {
 
   inline static const std::string kPrefix = "the stream, record batch ";
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
-  StoreReader* const store_;  // The same, where it is one.
   std::deque<ReadBatch> ahead_;
   const InputContext context_;
   arrow::Status refused_;
@@ -92,7 +95,7 @@ class StreamSequence final : public InputSequence {
   bool is_at_end_ = false;
 };
 
-bool IsEmpty(const ReadBatch& read) { return read.ok() && *read != nullptr && (*read)->num_rows() == 0; }
+bool IsEmpty(const ReadBatch& read) { return read.batch != nullptr && read.batch->num_rows() == 0; }
 
 class StreamSource final : public Source {
  public:
@@ -130,7 +133,7 @@ class StreamSource final : public Source {
     ARROW_ASSIGN_OR_RAISE(auto unified, UnifiedDictionaries::Make(fields, pool.get()));
     const auto batch = LookAtFirst();
     const std::string name = "the stream, record batch " + std::to_string(ahead_.size() - 1);
-    ARROW_RETURN_NOT_OK(text::WithContext(ahead_.back().status(), "reading " + name));
+    ARROW_RETURN_NOT_OK(text::WithContext(ahead_.back().status, "reading " + name));
     if (batch != nullptr) ARROW_RETURN_NOT_OK(text::WithContext(unified.Add(*batch), name));
     return unified.Finish();
   }
@@ -139,7 +142,7 @@ class StreamSource final : public Source {
     while (ahead_.empty() || (IsEmpty(ahead_.back()) && ahead_.size() < kMostEmptyBatches)) {
       ahead_.push_back(ReadFrom(*first_));
     }
-    return ahead_.back().ok() ? *ahead_.back() : nullptr;
+    return ahead_.back().batch;
   }
 
  private:

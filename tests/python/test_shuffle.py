@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,37 @@ def test_what_comes_before_the_first_row_says_nothing_of_how_large_rows_are() ->
     ) as loader:
         assert window_rows(loader) < 10_000
         assert sorted(pa.Table.from_batches(list(loader))["x"].to_pylist()) == list(range(100))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_loader_is_closed_while_slots_wait_for_room_and_windows_for_rows(num_workers: int) -> None:
+    """The mixers wait for what the user holds, the next rows are on their way."""
+    is_asked, goes_on = threading.Event(), threading.Event()
+
+    def tables() -> Iterator[pa.Table]:
+        for begin in range(0, 300, 10):
+            if begin == 200:
+                is_asked.set()
+                goes_on.wait(10)
+            length = 100_000 if 100 <= begin < 200 else 10
+            yield pa.table({"x": range(begin, begin + 10), "text": ["x" * length] * 10})
+
+    loader = shuffled(
+        tables(),
+        columns=["x", "text"],
+        format="arrow",
+        num_workers=num_workers,
+        memory_budget="16MiB",
+        _shuffle_window_rows=100,
+    )
+    iterator = iter(loader)
+    held = next(iterator)
+    assert is_asked.wait(10)
+    wait_until(lambda: loader.memory()["slots"]["current_bytes"] > 1_000_000)
+    goes_on.set()
+    loader.close()
+    assert current_bytes(loader).keys() == {"user"}
+    assert len(held) == 64
 
 
 def test_text_files_are_shuffled(tmp_path: Path) -> None:

@@ -140,9 +140,12 @@ _END = object()
 class _Closing:
     """Where batches come from, until it is closed."""
 
-    def __init__(self, batches: Iterator[Any], loader: Loader | None = None) -> None:
+    def __init__(
+        self, batches: Iterator[Any], loader: Loader | None = None, mixed: ShuffledBlocks | None = None
+    ) -> None:
         self.batches = batches
         self._loader = loader
+        self._mixed = mixed
         self._num_given = 0
 
     def num_rows(self) -> int:
@@ -164,6 +167,8 @@ class _Closing:
         """End everything that runs for it."""
         if self._loader is not None:
             self._loader.close()
+        if self._mixed is not None:
+            self._mixed.close()  # The loader keeps it, and the user the loader.
         close = getattr(self.batches, "close", None)
         self.batches = iter(())
         if close is not None:
@@ -174,25 +179,27 @@ def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) 
     if recipe.batch_size is None:
         return _open_blocks(blocks, schema, recipe, meter)
     options = {**recipe.options(schema, meter), "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
-    loader = _make_loader(blocks, options, recipe)
+    loader, mixed = _make_loader(blocks, options, recipe)
     try:
         loader.set_epoch(recipe.epoch)
         if recipe.opened is not None:
             recipe.opened(loader)
-        return _Closing(iter(loader), loader)
+        return _Closing(iter(loader), loader, mixed)
     except BaseException:
         loader.close()
         raise
 
 
-def _make_loader(blocks: BlockStream, options: dict[str, Any], recipe: Recipe) -> Loader:
+def _make_loader(
+    blocks: BlockStream, options: dict[str, Any], recipe: Recipe
+) -> tuple[Loader, ShuffledBlocks | None]:
     if recipe.shuffle_rows == 0:
-        return Loader(blocks, **options)
+        return Loader(blocks, **options), None
     if not recipe.shuffles_blocks:
         window = {"seed": recipe.seed, "_shuffle_window_rows": min(recipe.shuffle_rows, _MOST_WINDOW_ROWS)}
         first = blocks.first()
         try:
-            return Loader(blocks, shuffle=True, **{**options, **window})
+            return Loader(blocks, shuffle=True, **{**options, **window}), None
         except ValueError as error:
             if not recipe.may_exceed or "shuffle windows of" not in str(error):
                 raise
@@ -205,7 +212,7 @@ def _make_loader(blocks: BlockStream, options: dict[str, Any], recipe: Recipe) -
     mixed = ShuffledBlocks(blocks, recipe.shuffle_rows, (recipe.seed, recipe.epoch))
     loader = Loader(mixed, **options)
     mixed.charge = lambda nbytes: loader._core.charge("shuffle", nbytes)
-    return loader
+    return loader, mixed
 
 
 def _open_blocks(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:

@@ -37,6 +37,10 @@ class ShuffledBlocks(Iterator[Block]):
         self._rest: tuple[Block, int] | None = None  # A block, of which so many rows have gone.
         self.charge: Callable[[int], Any] | None = None  # Counts bytes until what it returns is dropped.
 
+    def close(self) -> None:
+        """Let go of what is left. Idempotent."""
+        self._rest = self.charge = None
+
     def __next__(self) -> Block:
         parts: list[pa.Table] = []
         charges = []
