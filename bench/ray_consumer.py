@@ -86,7 +86,8 @@ class Consumer(threading.Thread):
                 self.ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
                 self.sizes.append(len(rows))
                 del rows
-                time.sleep(self._step_s)
+                if self._step_s > 0:
+                    time.sleep(self._step_s)
         except BaseException as error:
             self.error = error
 
