@@ -48,11 +48,13 @@ from penstock.ops import Chain, Op, as_chains, fill_null, to_native_transforms
 if TYPE_CHECKING:
     from torch.utils.data import IterableDataset
 
-__all__ = ["Loader"]
+__all__ = ["MOST_WINDOW_ROWS", "Loader"]
 
 Format: TypeAlias = Literal["torch", "numpy", "arrow", "pandas"]
 Nulls: TypeAlias = "Literal['error', 'mask'] | Mapping[str, bool | int | float | str | bytes]"
 Transforms: TypeAlias = "Mapping[str, Op | Chain | Iterable[Op]]"
+
+MOST_WINDOW_ROWS = 2**31  # Of a shuffle; as in C++.
 
 _live_loaders: weakref.WeakSet[_core.Loader] = weakref.WeakSet()
 
@@ -273,7 +275,9 @@ class Loader:
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
             "_direct_decode": check_bool("_direct_decode", _direct_decode),
-            "_shuffle_window_rows": check_int("_shuffle_window_rows", _shuffle_window_rows, 0, 2**31),
+            "_shuffle_window_rows": check_int(
+                "_shuffle_window_rows", _shuffle_window_rows, 0, MOST_WINDOW_ROWS
+            ),
         }
         self._rank, self._world_size = resolve_ranks(rank, world_size)
         warn_of_excess(self._options)

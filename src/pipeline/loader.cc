@@ -36,7 +36,7 @@ arrow::Status CheckOptions(const LoaderOptions& options) {
   if (options.shuffle_window_bytes < 1) {
     return arrow::Status::Invalid("shuffle_window must be at least 1 byte, not ", options.shuffle_window_bytes);
   }
-  if (options.shuffle_window_rows < 0 || options.shuffle_window_rows > int64_t{1} << 31) {
+  if (options.shuffle_window_rows < 0 || options.shuffle_window_rows > kMostWindowRows) {
     return arrow::Status::Invalid("shuffle_window_rows must be at least 0 and at most 2^31, not ",
                                   options.shuffle_window_rows);
   }
@@ -289,26 +289,26 @@ void LoaderImpl::SizeShuffle(const Survey& survey, int64_t data_rows) {
   if (!options_.shuffle) return;
   const double row_bytes = static_cast<double>(SlotLayout::BatchBytes(*schema_, 1)) +
                            static_cast<double>(ExpectedArenaBytes(survey.arena_row_bytes, 1'000'000)) / 1e6;
+  const auto choose = [&](const ShuffleSizing& sizing) {
+    shuffle_ = sizing;
+    slab_layout_ = std::make_shared<SlotLayout>(schema_, shuffle_.slab_rows, 1, options_.memory_budget_bytes);
+    slab_bytes_ = SlotBytes(*slab_layout_, survey);
+  };
+  const bool is_by_rows = options_.shuffle_window_rows > 0;
+  if (is_by_rows) choose(ShuffleSizing::OfRows(options_.shuffle_window_rows, std::max(1.0, row_bytes)));
   // Slabs are whole pages: what that costs comes off the window, so that it keeps to its bytes unless it is tiny.
   int64_t target_bytes = options_.shuffle_window_bytes;
   constexpr int64_t kLeastBytes = int64_t{1} << 20;
-  for (int attempt = 0; attempt < 4; ++attempt) {
-    shuffle_ = options_.shuffle_window_rows > 0
-                   ? ShuffleSizing::OfRows(options_.shuffle_window_rows, std::max(1.0, row_bytes))
-                   : ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes));
-    slab_layout_ = std::make_shared<SlotLayout>(schema_, shuffle_.slab_rows, 1, options_.memory_budget_bytes);
-    slab_bytes_ = SlotBytes(*slab_layout_, survey);
+  for (int attempt = 0; !is_by_rows && attempt < 4; ++attempt) {
+    choose(ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes)));
     const int64_t bytes =
         shuffle_.most_slabs(-1) * slab_bytes_ + 2 * shuffle_.window_rows * static_cast<int64_t>(sizeof(uint32_t));
-    if (options_.shuffle_window_rows > 0 || bytes <= options_.shuffle_window_bytes ||
-        options_.shuffle_window_bytes < kLeastBytes)
-      break;
+    if (bytes <= options_.shuffle_window_bytes || options_.shuffle_window_bytes < kLeastBytes) break;
     target_bytes =
         static_cast<int64_t>(static_cast<double>(target_bytes) * static_cast<double>(options_.shuffle_window_bytes) /
                              static_cast<double>(bytes));
   }
   const int64_t order_rows = data_rows < 0 ? 2 * shuffle_.window_rows : std::min(2 * shuffle_.window_rows, data_rows);
-  slab_bytes_ = SlotBytes(*slab_layout_, survey);
   shuffle_bytes_ = shuffle_.most_slabs(data_rows) * slab_bytes_ + order_rows * static_cast<int64_t>(sizeof(uint32_t));
   order_->SetWindow(shuffle_.window_rows);
 }
@@ -542,7 +542,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.batch_bytes = sizing_.batch_bytes;
   explanation.batches_per_slot = sizing_.batches_per_slot;
   explanation.slot_bytes = SlotBytes(*layout_, *survey);
-  explanation.slots = sizing_.open_slots + 1 + sizing_.collate_slots;
+  explanation.slots = sizing_.all_slots();
   explanation.chunk_bytes = survey->most_chunk_bytes;
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
   explanation.shuffle_window_rows = options_.shuffle ? shuffle_.window_rows : 0;

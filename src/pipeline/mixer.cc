@@ -361,11 +361,10 @@ arrow::Status Mixer::TakeArenas(Slot* slot, const int64_t* used) {
   MutexLock lock(mu_);
   while (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) {
     if (!spare_.empty()) {
-      SlotStorage spare = std::move(spare_.back());
+      std::optional<ReturnedSlot> dropped(std::in_place, std::move(spare_.back()), plan_.ledger, Account::kSlots);
       spare_.pop_back();
       lock.Unlock();
-      spare.memory = SlotMemory();
-      plan_.ledger->Sub(Account::kSlots, spare.bytes);
+      dropped.reset();
       lock.Lock();
       continue;
     }

@@ -98,8 +98,7 @@ void Mixer::ReturnSlot(SlotStorage storage) {
     kept_slots_ = std::min(kept_slots_, user_slots_);
     const int there = static_cast<int>(slots_.size() + spare_.size()) + (is_opening_slot_ ? 1 : 0) + user_slots_;
     is_slot_refused_ = false;
-    if (!is_cleared_ && there < plan_.sizing.open_slots + 1 + plan_.sizing.collate_slots &&
-        plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
+    if (!is_cleared_ && there < plan_.sizing.all_slots() && plan_.ledger->FreeBytes(Account::kSlots) >= 0) {
       plan_.ledger->Move(Account::kUser, Account::kSlots, bytes);
       spare_.push_back(std::move(storage));
       mix_.NotifyOne();

@@ -38,7 +38,8 @@ bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
 bool Scheduler::TakePlanLocked(Task* task, Doomed* doomed) {
   if (is_planning_ || is_plan_done_ || pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
   const bool is_alone = chunks_.empty() && freeing_tasks_ == 0;
-  if (plan_starved_at_ == num_freed_ && !is_alone) return false;
+  const bool is_starved = plan_starved_at_ == num_freed_;
+  if (is_starved && !is_alone) return false;
   // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
   if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !chunks_.empty()) return false;
   // What lies in a store is there whether or not it is asked for: little of it is held, so that the store stays free.
@@ -46,7 +47,7 @@ bool Scheduler::TakePlanLocked(Task* task, Doomed* doomed) {
   if (store_bytes > 0 && !chunks_.empty() && plan_.ledger->HeldBytes(Account::kStore) + store_bytes > kMostStoreBytes) {
     return false;
   }
-  if (is_alone && plan_starved_at_ == num_freed_) doomed->spares = DropSparesLocked();
+  if (is_starved) doomed->spares = DropSparesLocked();
   is_planning_ = true;
   task->kind = Task::Kind::kPlan;
   task->is_last_try = is_alone;

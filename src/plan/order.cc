@@ -166,6 +166,7 @@ arrow::Result<Order::Start> Order::StartRun() {
   Start start;
   start.skip_items = given_items;
   if (!is_counted() && options_->limit) start.limit = *options_->limit - given_rows;
+  ShufflePlan shuffle{options_->seed, window_rows_, kUnknownRows};
   if (run || is_divided()) {
     ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
     const int64_t epoch_rows = EpochRows(*catalog);
@@ -173,14 +174,9 @@ arrow::Result<Order::Start> Order::StartRun() {
       ARROW_RETURN_NOT_OK(CheckEnoughRows(epoch_rows));
       run = EpochRun(epoch_rows, Ranks(), first_epoch, options_->epochs);
     }
-    const ShufflePlan shuffle{options_->seed, window_rows_, catalog->num_rows()};
+    shuffle.epoch_rows = catalog->num_rows();
     start.cursor = CursorOf(std::move(catalog), *run);
-    if (options_->shuffle) {
-      start.cursor.set_shuffle(shuffle, ledger_);
-      start.is_shuffled = true;
-      start.windows = WindowCursor(shuffle, *run);
-      start.rows = run->num_rows();
-    }
+    if (options_->shuffle) start.cursor.set_shuffle(shuffle, ledger_);
   } else {
     run = EpochRun(first_epoch);
     ARROW_ASSIGN_OR_RAISE(auto inputs, source_->Open(Context()));
@@ -193,11 +189,11 @@ arrow::Result<Order::Start> Order::StartRun() {
       own_.data.footers = seen_.Text();
     });
     start.limit = options_->limit;
-    if (options_->shuffle) {
-      start.is_shuffled = true;
-      start.windows = WindowCursor({options_->seed, window_rows_, run->num_rows()}, *run);
-      start.rows = kUnknownRows;
-    }
+  }
+  if (options_->shuffle) {
+    start.is_shuffled = true;
+    start.windows = WindowCursor(shuffle, *run);
+    start.rows = run->num_rows();
   }
   MutexLock lock(mu_);
   next_epoch_ = run->epoch(run->num_epochs());

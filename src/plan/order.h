@@ -60,7 +60,7 @@ class Order {
 
   /// Whether an iteration reads anything but one whole epoch.
   bool is_divided() const {
-    return (options_->shuffle && source_->is_counted()) || options_->world_size > 1 || options_->epochs > 1 ||
+    return PermutesChunks() || options_->world_size > 1 || options_->epochs > 1 ||
            (IsBalanced() && projection_->filter != nullptr);
   }
   /// Whether the rows of an iteration are known ahead.
@@ -79,9 +79,10 @@ class Order {
   /// reading.
   bool IsBalanced() const {
     return projection_->selects_rows() && !projection_->packing.is_any() &&
-           (projection_->filter == nullptr || options_->balance == Balance::kRows ||
-            (options_->shuffle && source_->is_counted()));
+           (projection_->filter == nullptr || options_->balance == Balance::kRows || PermutesChunks());
   }
+  /// Of what is read to be counted, only the rows within windows are shuffled.
+  bool PermutesChunks() const { return options_->shuffle && source_->is_counted(); }
   void GaveOneLocked() PENSTOCK_REQUIRES(mu_);
   void GaveEmptyLocked() PENSTOCK_REQUIRES(mu_);
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }

@@ -70,7 +70,7 @@ ShuffleSizing ShuffleSizing::Of(int64_t window_bytes, double row_bytes) {
 ShuffleSizing ShuffleSizing::OfRows(int64_t window_rows, double row_bytes) {
   constexpr int64_t kSlabsPerWindow = 16;
   ShuffleSizing sizing;
-  sizing.window_rows = std::clamp<int64_t>(window_rows, 1, int64_t{1} << 31);
+  sizing.window_rows = std::clamp<int64_t>(window_rows, 1, kMostWindowRows);
   const int64_t most_rows = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(kSlabBytes) / row_bytes));
   const int64_t rows = std::min({sizing.window_rows / kSlabsPerWindow, most_rows, kMaxSlotRows});
   sizing.slab_rows = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, rows))));

@@ -20,6 +20,9 @@ struct SlotSizing {
   bool may_grow = true;    ///< prefetch_batches = "auto".
   int64_t slot_bytes = 0;  ///< With the arenas that are expected; set when the layout is known.
 
+  /// That may be there at once before any is added for idle workers: with the caller's, and those that collate takes.
+  int all_slots() const { return open_slots + 1 + collate_slots; }
+
   /// \param arena_row_bytes  what rows of varying size are likely to take beside what each takes.
   /// \param known_rows  of an epoch, or -1; slots are not made larger than the data.
   /// \param room_bytes  what the budget leaves for all slots; a small one gets small slots, down to one batch each.
@@ -30,6 +33,8 @@ struct SlotSizing {
 /// What `rows` rows are likely to take in arenas: a slot has more than the average now and then.
 int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows);
 
+inline constexpr int64_t kMostWindowRows = int64_t{1} << 31;
+
 /// What mixing rows takes. The rows of a window follow from data, columns and shuffle_window alone, as the order does.
 struct ShuffleSizing {
   int64_t window_rows = 0;
@@ -37,6 +42,7 @@ struct ShuffleSizing {
 
   /// \param row_bytes  of a row in a slab, with what it takes in arenas.
   static ShuffleSizing Of(int64_t window_bytes, double row_bytes);
+  /// \param window_rows  at most kMostWindowRows.
   static ShuffleSizing OfRows(int64_t window_rows, double row_bytes);
   /// The most slabs that are there at once: of two windows, and on their way.
   int64_t most_slabs(int64_t epoch_rows) const;

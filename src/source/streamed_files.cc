@@ -103,8 +103,9 @@ class StreamedFiles final : public Source {
   std::shared_ptr<arrow::RecordBatch> LookAtFirst() override {
     std::shared_ptr<arrow::RecordBatch> batch;
     const auto reader = OpenFile(0, arrow::default_memory_pool(), nullptr);
+    if (!reader.ok()) return nullptr;
     do {
-      if (!reader.ok() || !(*reader)->ReadNext(&batch).ok()) return nullptr;
+      if (!(*reader)->ReadNext(&batch).ok()) return nullptr;
     } while (batch != nullptr && batch->num_rows() == 0);
     return batch;
   }

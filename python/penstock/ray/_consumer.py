@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock._iter_threaded import iter_threaded
-from penstock._loader import Loader
+from penstock._loader import MOST_WINDOW_ROWS, Loader
 from penstock.ray._blocks import BlockStream
 from penstock.ray._errors import explain
 from penstock.ray._forms import own_copy
@@ -26,7 +26,6 @@ from penstock.ray._version import require_running
 __all__ = ["Recipe", "iterate"]
 
 _AUTO_BATCHES = 2
-_MOST_WINDOW_ROWS = 2**31  # More have no room anywhere.
 
 
 @dataclass
@@ -196,7 +195,7 @@ def _make_loader(
     if recipe.shuffle_rows == 0:
         return Loader(blocks, **options), None
     if not recipe.shuffles_blocks:
-        window = {"seed": recipe.seed, "_shuffle_window_rows": min(recipe.shuffle_rows, _MOST_WINDOW_ROWS)}
+        window = {"seed": recipe.seed, "_shuffle_window_rows": min(recipe.shuffle_rows, MOST_WINDOW_ROWS)}
         first = blocks.first()
         try:
             return Loader(blocks, shuffle=True, **{**options, **window}), None

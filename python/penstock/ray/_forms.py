@@ -142,22 +142,20 @@ class NumberTensors:
         self._names = schema.names
         self._types = schema.types
 
-    def takes(self, batch: pa.RecordBatch | pa.Table) -> bool:
-        """Whether that is all: no missing values, and signed integers, bytes and floats alone."""
-        return (
-            isinstance(batch, pa.RecordBatch)
-            and 0 < batch.num_columns == len(self._types)
-            and all(
-                column.null_count == 0 and column.type == kind and kind in _NUMBERS
-                for column, kind in zip(batch.columns, self._types, strict=True)
-            )
+    def take(self, batch: pa.RecordBatch | pa.Table) -> list[pa.Array] | None:
+        """Return the columns where that is all: no nulls, and signed integers, bytes and floats alone."""
+        if not isinstance(batch, pa.RecordBatch) or not 0 < batch.num_columns == len(self._types):
+            return None
+        columns: list[pa.Array] = batch.columns
+        is_all = all(
+            column.null_count == 0 and column.type == kind and kind in _NUMBERS
+            for column, kind in zip(columns, self._types, strict=True)
         )
+        return columns if is_all else None
 
-    def make(self, batch: pa.RecordBatch) -> dict[str, Any]:
-        """Return a tensor of each column, over the batch's memory."""
-        return {
-            name: self._from_dlpack(column) for name, column in zip(self._names, batch.columns, strict=True)
-        }
+    def make(self, columns: list[pa.Array]) -> dict[str, Any]:
+        """Return a tensor of each column, over its memory."""
+        return {name: self._from_dlpack(column) for name, column in zip(self._names, columns, strict=True)}
 
 
 _NUMBERS = {

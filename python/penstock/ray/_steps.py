@@ -38,9 +38,10 @@ class RaySteps:
         quick = NumberTensors(schema) if _makes_tensors(collate_fn) else None
 
         def make(batch: Any) -> Any:
-            if quick is not None and quick.takes(batch):
+            numbers = None if quick is None else quick.take(batch)
+            if quick is not None and numbers is not None:
                 with meter.collate():
-                    return quick.make(batch)
+                    return quick.make(numbers)
             with meter.form():
                 data = form(batch)
             if collate_fn is None:
