@@ -113,7 +113,7 @@ class TypedColumn final : public DirectColumn {
       if (page->type() == parquet::PageType::DICTIONARY_PAGE) {
         ARROW_RETURN_NOT_OK(TakeDictionary(static_cast<const parquet::DictionaryPage&>(*page)));
       } else if (page->type() == parquet::PageType::DATA_PAGE || page->type() == parquet::PageType::DATA_PAGE_V2) {
-        ARROW_ASSIGN_OR_RAISE(page_, DataPageParts::Of(*page, is_optional_));
+        ARROW_ASSIGN_OR_RAISE(page_, DataPageParts::Of(*page, *Descriptor(source_)));
         ARROW_RETURN_NOT_OK(values_.Open(page_));
         held_page_ = page;
       }

@@ -26,8 +26,9 @@ class RangeReader;
 /// How the columns of an input are read: decoded straight into the slot, or through Arrow arrays.
 struct ReadPlan {
   std::vector<int> direct;         ///< Outputs (positions in Projection::outputs) read by DirectReader.
-  std::vector<int> through_arrow;  ///< Outputs read by PieceReader.
+  std::vector<int> through_arrow;  ///< Outputs read by PieceReader, as Arrow arrays.
   std::vector<int> constant;       ///< Partition columns.
+  bool decodes_lists = false;  ///< Of through_arrow, lists of numbers are decoded by list_column.h where it takes them.
 };
 
 /// One thing that is open and has chunks: a Parquet file (its chunks are row groups), an Arrow file (record batches), a

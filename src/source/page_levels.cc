@@ -47,7 +47,7 @@ arrow::Result<LevelReader::Stretch> LevelReader::Next(int64_t rows, uint8_t* val
     const auto& run = runs_.Head();
     const int64_t part = std::min(std::min(rows, kStrip) - stretch.rows, run.length);
     if (part == 0) break;
-    if (run.value > 1) return arrow::Status::IOError("a page has a definition level of ", run.value);
+    if (run.value > 1) return arrow::Status::IOError("a page has a level of ", run.value);
     if (run.packed != nullptr) {
       stretch.present += UnpackBits(run.packed, run.first, part, valid + stretch.rows);
     } else {

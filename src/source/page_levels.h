@@ -8,7 +8,9 @@
 
 namespace penstock {
 
-/// Definition levels of a flat optional column's page: which rows have a value.
+/// Levels of a page that are 0 or 1: definition levels of a flat optional column, where 1 is a row with a value, and
+/// repetition levels of a column that is repeated once, where 1 is a value that goes on with its row (as "present"
+/// below).
 ///
 /// Ownership and threads: as RunDecoder.
 class LevelReader {

@@ -8,7 +8,7 @@
 
 namespace penstock {
 
-/// Reads columns of one chunk through Arrow in pieces, and filters them.
+/// Reads columns of one chunk as Arrow arrays in pieces, and filters them.
 ///
 /// Ownership: keeps what it reads from and the pool alive. Threads: one at a time; may move between threads. Blocking:
 /// reads.

@@ -1,6 +1,7 @@
 #include "source/read_plan.h"
 
 #include <arrow/type.h>
+#include <arrow/type_traits.h>
 #include <parquet/arrow/schema.h>
 #include <parquet/file_reader.h>
 #include <parquet/metadata.h>
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "source/list_column.h"
 #include "source/row_group_reader.h"
 
 namespace penstock {
@@ -153,6 +155,13 @@ std::vector<int> LeavesOf(const ParquetFile& file, const ColumnPath& path) {
   return leaves;
 }
 
+std::shared_ptr<arrow::Field> ListField(const ParquetFile& file, int row_group, const ColumnPath& path) {
+  const std::shared_ptr<arrow::Field> field = file.schema->GetFieldByName(path.column);
+  if (field == nullptr || !path.fields.empty() || !arrow::is_list_like(field->type()->id())) return nullptr;
+  const std::vector<int> leaves = LeavesOf(file, path);
+  return leaves.size() == 1 && list_column::Takes(file, row_group, *field, leaves[0]) ? field : nullptr;
+}
+
 std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type) {
   switch (leaf.physical_type()) {
     case parquet::Type::BOOLEAN:
@@ -191,6 +200,7 @@ arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int
 
 ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode) {
   ReadPlan plan;
+  plan.decodes_lists = use_direct_decode;
   const bool may_be_direct = use_direct_decode && !projection.discovers_rows();
   // A schema that cannot be had without its metadata: everything through Arrow, which has read it before.
   const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");

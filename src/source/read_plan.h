@@ -4,6 +4,7 @@
 #include <arrow/type_fwd.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ inline constexpr int64_t kMaxTableBytes = 4 * 1024 * 1024;
 /// Parquet's leaf columns of a column, or of a field in its structs; empty where the file has no such column, or
 /// several.
 std::vector<int> LeavesOf(const ParquetFile& file, const ColumnPath& path);
+
+/// The field of a column that ListColumn takes; null for others.
+std::shared_ptr<arrow::Field> ListField(const ParquetFile& file, int row_group, const ColumnPath& path);
 
 /// What a typed column reader's values are for Converter::Convert; nullopt where the pair is none that it takes.
 std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/converter.h"
+#include "source/list_column.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
 
@@ -175,7 +176,7 @@ int64_t DirectBytes(const ParquetFile& file, int row_group, const Projection& pr
 }
 
 int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                   const std::vector<int>& outputs, int64_t rows) {
+                   const std::vector<int>& outputs, int64_t rows, bool decodes_lists) {
   const auto metadata = file.metadata->RowGroup(row_group);
   const int64_t num_rows = Plausible(metadata->num_rows());
   std::set<int> all = LeavesOfOutputs(projection, file, outputs);
@@ -191,8 +192,22 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
     const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
     const auto chunk = metadata->ColumnChunk(i);
     const ChunkSizes sizes = SizesOf(*chunk);
-    const int64_t arrays = ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
+    const auto field = decodes_lists ? ListField(file, row_group, {leaf.path()->ToDotVector()[0], {}}) : nullptr;
+    const int64_t arrays = field != nullptr ? list_column::ArrayBytes(file, row_group, *field, i, rows)
+                                            : ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
     bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.selects_rows() ? 2 : 1);
+  }
+  return bytes;
+}
+
+int64_t DecodedBytes(const ParquetFile& file, int row_group) {
+  const auto metadata = file.metadata->RowGroup(row_group);
+  int64_t bytes = Plausible(metadata->total_byte_size());
+  for (int i = 0; i < file.metadata->num_columns(); ++i) {
+    const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
+    if (leaf.max_repetition_level() == 0) continue;
+    const ChunkSizes sizes = SizesOf(*metadata->ColumnChunk(i));
+    bytes += std::max<int64_t>(0, sizes.values * PhysicalWidth(leaf) - sizes.uncompressed);
   }
   return bytes;
 }
@@ -238,8 +253,12 @@ int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projec
 }
 
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                           const std::vector<int>& outputs, int64_t rows) {
-  return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows); });
+                           const std::vector<int>& outputs, int64_t rows, bool decodes_lists) {
+  return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows, decodes_lists); });
+}
+
+int64_t EstimateDecodedBytes(const ParquetFile& file, int row_group) {
+  return OrTypical([&] { return DecodedBytes(file, row_group); });
 }
 
 int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Projection& projection) {

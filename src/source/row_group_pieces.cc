@@ -11,6 +11,8 @@
 #include <string>
 #include <utility>
 
+#include "source/list_column.h"
+#include "source/piece_column.h"
 #include "source/piece_filter.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
@@ -37,17 +39,15 @@ arrow::Status CheckIndices(const arrow::ArrayData& data) {
   return arrow::Status::OK();
 }
 
-// One top-level column of the row group; gives its rows in whatever portions are asked for.
-class PieceColumn {
+// A column of any type, by Arrow's reader, which gives its rows in portions of its own.
+class ArrowColumn final : public PieceColumn {
  public:
-  PieceColumn(std::string name, std::shared_ptr<arrow::RecordBatchReader> reader, int64_t num_rows)
-      : name_(std::move(name)), reader_(std::move(reader)), num_rows_(num_rows) {}
+  ArrowColumn(std::shared_ptr<arrow::RecordBatchReader> reader, int64_t num_rows, arrow::MemoryPool* pool)
+      : reader_(std::move(reader)), num_rows_(num_rows), pool_(pool) {}
 
-  const std::string& name() const { return name_; }
-  const std::shared_ptr<arrow::Field>& field() const { return reader_->schema()->field(0); }
+  const std::shared_ptr<arrow::Field>& field() const override { return reader_->schema()->field(0); }
 
-  // The next `rows` rows as one array.
-  arrow::Result<std::shared_ptr<Array>> Take(int64_t rows, arrow::MemoryPool* pool) {
+  arrow::Result<std::shared_ptr<Array>> Take(int64_t rows) override {
     while (pending_rows_ < rows) ARROW_RETURN_NOT_OK(ReadMore());
     ArrayVector parts;
     for (int64_t missing = rows; missing > 0;) {
@@ -60,7 +60,7 @@ class PieceColumn {
     }
     pending_rows_ -= rows;
     taken_rows_ += rows;
-    return parts.size() == 1 ? arrow::Result<std::shared_ptr<Array>>(parts[0]) : arrow::Concatenate(parts, pool);
+    return parts.size() == 1 ? arrow::Result<std::shared_ptr<Array>>(parts[0]) : arrow::Concatenate(parts, pool_);
   }
 
  private:
@@ -79,9 +79,9 @@ class PieceColumn {
     return arrow::Status::OK();
   }
 
-  const std::string name_;
   const std::shared_ptr<arrow::RecordBatchReader> reader_;
   const int64_t num_rows_;
+  arrow::MemoryPool* const pool_;
   ArrayVector pending_;
   int64_t pending_rows_ = 0;
   int64_t taken_rows_ = 0;
@@ -90,8 +90,12 @@ class PieceColumn {
 class RowGroupPieces final : public PieceReader {
  public:
   RowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group, std::shared_ptr<ReservedPool> pool,
-                 int64_t piece_rows)
-      : file_(std::move(file)), pool_(std::move(pool)), row_group_(row_group), piece_rows_(piece_rows) {}
+                 int64_t piece_rows, bool decodes_lists)
+      : file_(std::move(file)),
+        pool_(std::move(pool)),
+        row_group_(row_group),
+        piece_rows_(piece_rows),
+        decodes_lists_(decodes_lists) {}
 
   arrow::Status Init(const Projection& projection, const std::vector<int>& outputs, int64_t skip_rows,
                      uint64_t sample_key) {
@@ -103,7 +107,7 @@ class RowGroupPieces final : public PieceReader {
       return Where(arrow::Status::Invalid("cannot skip ", skip_rows, " of ", num_rows_, " rows"));
     }
     ARROW_RETURN_NOT_OK(OpenColumns(projection, outputs, sample_key));
-    while (row_ < skip_rows) {  // Parquet's Arrow reader cannot skip: decode and drop.
+    while (row_ < skip_rows) {  // Neither reader can skip: decode and drop.
       ARROW_RETURN_NOT_OK(TakeColumns(std::min(piece_rows_, skip_rows - row_)).status());
     }
     return arrow::Status::OK();
@@ -117,6 +121,11 @@ class RowGroupPieces final : public PieceReader {
   }
 
  private:
+  struct Column {
+    std::string name;
+    std::unique_ptr<PieceColumn> decoder;
+  };
+
   arrow::Status Where(const arrow::Status& status, const std::string& column = "") const {
     return InColumn(status, *file_, row_group_, column);
   }
@@ -129,9 +138,15 @@ class RowGroupPieces final : public PieceReader {
       const auto found = LeavesOf(*file_, path);
       leaves.insert(leaves.end(), found.begin(), found.end());
     }
-    const int64_t buffer_bytes = StreamBufferBytes(*file_, row_group_, leaves);
-    auto parquet_reader =
-        parquet::ParquetFileReader::Open(file_->file, MakeReaderProperties(pool_.get(), buffer_bytes), file_->metadata);
+    buffer_bytes_ = StreamBufferBytes(*file_, row_group_, leaves);
+    return arrow::Status::OK();
+  }
+
+  // Arrow's reader, opened where a column needs it.
+  arrow::Status OpenReader() {
+    if (reader_ != nullptr) return arrow::Status::OK();
+    auto parquet_reader = parquet::ParquetFileReader::Open(
+        file_->file, MakeReaderProperties(pool_.get(), buffer_bytes_), file_->metadata);
     parquet::ArrowReaderProperties properties(/*use_threads=*/false);
     properties.set_pre_buffer(false);
     properties.set_batch_size(std::clamp<int64_t>(piece_rows_, 1, std::max<int64_t>(num_rows_, 1)));
@@ -151,7 +166,7 @@ class RowGroupPieces final : public PieceReader {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
       if (!column.is_read()) continue;
       output_columns_.push_back(ColumnOf(column.path().ToString()));
-      fields.push_back(columns_[static_cast<size_t>(output_columns_.back())].field());
+      fields.push_back(columns_[static_cast<size_t>(output_columns_.back())].decoder->field());
     }
     schema_ = arrow::schema(std::move(fields));
     if (!projection.selects_rows()) return arrow::Status::OK();
@@ -163,28 +178,34 @@ class RowGroupPieces final : public PieceReader {
   arrow::Status OpenColumn(const ColumnPath& path) {
     const std::vector<int> leaves = LeavesOf(*file_, path);
     if (leaves.empty()) return arrow::Status::Invalid("the file has no such column");
+    if (const auto field = decodes_lists_ ? ListField(*file_, row_group_, path) : nullptr) {
+      ARROW_ASSIGN_OR_RAISE(auto lists,
+                            list_column::Open(*file_, row_group_, field, leaves[0], pool_.get(), buffer_bytes_));
+      columns_.push_back({path.ToString(), std::move(lists)});
+      return arrow::Status::OK();
+    }
+    ARROW_RETURN_NOT_OK(OpenReader());
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::RecordBatchReader> batches,
                           reader_->GetRecordBatchReader({row_group_}, leaves));
     if (batches->schema()->num_fields() != 1) return arrow::Status::IOError("the column's schema is inconsistent");
-    columns_.emplace_back(path.ToString(), std::move(batches), num_rows_);
+    columns_.push_back({path.ToString(), std::make_unique<ArrowColumn>(std::move(batches), num_rows_, pool_.get())});
     return arrow::Status::OK();
   }
 
   int ColumnOf(const std::string& name) const {
-    const auto at =
-        std::find_if(columns_.begin(), columns_.end(), [&](const PieceColumn& c) { return c.name() == name; });
+    const auto at = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
     return static_cast<int>(at - columns_.begin());
   }
 
   arrow::Result<ArrayVector> TakeColumns(int64_t rows) {
     ArrayVector arrays;
-    for (PieceColumn& column : columns_) {
+    for (const Column& column : columns_) {
       ARROW_RETURN_NOT_OK(Where(CatchParquet([&] {
-                                  ARROW_ASSIGN_OR_RAISE(auto array, column.Take(rows, pool_.get()));
+                                  ARROW_ASSIGN_OR_RAISE(auto array, column.decoder->Take(rows));
                                   arrays.push_back(std::move(array));
                                   return arrow::Status::OK();
                                 }),
-                                column.name()));
+                                column.name));
     }
     row_ += rows;
     return arrays;
@@ -212,8 +233,10 @@ class RowGroupPieces final : public PieceReader {
   const std::shared_ptr<ReservedPool> pool_;
   const int row_group_;
   const int64_t piece_rows_;
-  std::unique_ptr<parquet::arrow::FileReader> reader_;
-  std::vector<PieceColumn> columns_;
+  const bool decodes_lists_;
+  int64_t buffer_bytes_ = 0;
+  std::unique_ptr<parquet::arrow::FileReader> reader_;  // Null where no column needs it.
+  std::vector<Column> columns_;
   std::vector<int> output_columns_;  // Positions in columns_.
   std::shared_ptr<arrow::Schema> schema_;
   std::unique_ptr<PieceFilter> filter_;
@@ -227,8 +250,10 @@ class RowGroupPieces final : public PieceReader {
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows, uint64_t sample_key) {
-  auto reader = std::make_unique<RowGroupPieces>(std::move(file), row_group, std::move(pool), piece_rows);
+                                                               int64_t skip_rows, bool decodes_lists,
+                                                               uint64_t sample_key) {
+  auto reader =
+      std::make_unique<RowGroupPieces>(std::move(file), row_group, std::move(pool), piece_rows, decodes_lists);
   ARROW_RETURN_NOT_OK(reader->Init(projection, outputs, skip_rows, sample_key));
   return reader;
 }

@@ -26,10 +26,14 @@ ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, boo
 /// chunk's size.
 int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projection& projection,
                             const std::vector<int>& outputs);
-/// For reading a piece of `rows` rows through Arrow: per-column stream and page buffers as above + the piece's arrays
-/// (twice, where a filter copies).
+/// For reading a piece of `rows` rows by a PieceReader: per-column stream and page buffers as above + the piece's
+/// arrays (twice, where a filter copies).
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                           const std::vector<int>& outputs, int64_t rows);
+                           const std::vector<int>& outputs, int64_t rows, bool decodes_lists);
+
+/// Of all the row group's columns: their bytes before compression, or what the items of lists take as an array where
+/// that is more (a mask of all ones is next to nothing in the file).
+int64_t EstimateDecodedBytes(const ParquetFile& file, int row_group);
 
 /// What the rows' values take beside what they take per row (see Input::ArenaBytes).
 int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Projection& projection);
@@ -62,10 +66,13 @@ class DirectReader {
 
 /// A PieceReader of a row group.
 /// \param piece_rows  rows to read at once, >= 1.
+/// \param decodes_lists  lists of numbers are decoded by list_column.h where it takes them; the others, and all columns
+/// where it is false, by Arrow's reader.
 /// \param sample_key  of the row group (see SampleKey), where there is a sample.
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows, uint64_t sample_key = 0);
+                                                               int64_t skip_rows, bool decodes_lists,
+                                                               uint64_t sample_key = 0);
 
 }  // namespace penstock

@@ -148,20 +148,34 @@ parquet::DataPageV1 PageOf(const std::vector<uint8_t>& bytes, int rows, Encoding
           std::ssize(bytes)};
 }
 
+parquet::ColumnDescriptor ColumnOf(int16_t definition, int16_t repetition) {
+  return {parquet::schema::PrimitiveNode::Make("c", parquet::Repetition::OPTIONAL, parquet::Type::INT32), definition,
+          repetition};
+}
+
 TEST(DataPageTest, LevelsLongerThanThePageAreAnError) {
+  const auto is_error = [](const parquet::Page& page, const parquet::ColumnDescriptor& column) {
+    return DataPageParts::Of(page, column).status().IsIOError();
+  };
+  const auto required = ColumnOf(0, 0), optional = ColumnOf(1, 0), lists = ColumnOf(3, 1);
   for (const std::vector<uint8_t>& bytes : std::vector<std::vector<uint8_t>>{
            {}, {1, 0, 0}, {1, 0, 0, 0}, {0xFF, 0xFF, 0xFF, 0xFF, 1}, {0xFF, 0xFF, 0xFF, 0x7F, 1}}) {
-    EXPECT_TRUE(DataPageParts::Of(PageOf(bytes, 8), true).status().IsIOError());
-    EXPECT_TRUE(DataPageParts::Of(PageOf(bytes, 8), false).ok());
+    EXPECT_FALSE(is_error(PageOf(bytes, 8), required));
     const auto buffer = std::make_shared<arrow::Buffer>(bytes.data(), std::ssize(bytes));
-    EXPECT_TRUE(
-        DataPageParts::Of(parquet::DataPageV2(buffer, 8, 0, 8, Encoding::PLAIN, 9, 0, 9), true).status().IsIOError());
-    EXPECT_TRUE(
-        DataPageParts::Of(parquet::DataPageV2(buffer, 8, 0, 8, Encoding::PLAIN, -1, 0, 9), true).status().IsIOError());
+    for (const auto& column : {optional, lists}) {
+      EXPECT_TRUE(is_error(PageOf(bytes, 8), column));
+      EXPECT_TRUE(is_error(parquet::DataPageV2(buffer, 8, 0, 8, Encoding::PLAIN, 9, 0, 9), column));
+      EXPECT_TRUE(is_error(parquet::DataPageV2(buffer, 8, 0, 8, Encoding::PLAIN, 0, 9, 9), column));
+      EXPECT_TRUE(is_error(parquet::DataPageV2(buffer, 8, 0, 8, Encoding::PLAIN, -1, 0, 9), column));
+    }
   }
-  EXPECT_TRUE(DataPageParts::Of(PageOf({1}, 9, Encoding::BIT_PACKED), true).status().IsIOError());
-  EXPECT_TRUE(DataPageParts::Of(PageOf({1, 2}, 9, Encoding::BIT_PACKED), true).ok());
-  EXPECT_TRUE(DataPageParts::Of(PageOf({1, 2}, 9, Encoding::PLAIN), true).status().IsIOError());
+  EXPECT_TRUE(is_error(PageOf({1}, 9, Encoding::BIT_PACKED), optional));
+  EXPECT_FALSE(is_error(PageOf({1, 2}, 9, Encoding::BIT_PACKED), optional));
+  EXPECT_TRUE(is_error(PageOf({1, 2}, 9, Encoding::PLAIN), optional));
+  // Of lists: repetition levels come first, then definition levels; never as plain bits.
+  EXPECT_FALSE(is_error(PageOf({1, 0, 0, 0, 9, 0, 0, 0, 0}, 8), lists));
+  EXPECT_TRUE(is_error(PageOf({1, 0, 0, 0, 9, 1, 0, 0, 0}, 8), lists));
+  EXPECT_TRUE(is_error(PageOf({1, 0, 0, 0, 9, 0, 0, 0, 0}, 8, Encoding::BIT_PACKED), lists));
 }
 
 DataPageParts Parts(const Exact& bytes, Encoding::type encoding, int64_t rows) {

@@ -21,7 +21,7 @@ void ReadDamaged(std::shared_ptr<arrow::Buffer> bytes) {
   const ReadPlan plan = MakeReadPlan(*projection, *file, true);
   for (int group = 0; group < file->metadata->num_row_groups(); ++group) {
     EstimateDirectBytes(*file, group, *projection, plan.direct);
-    EstimatePieceBytes(*file, group, *projection, plan.direct, 1000);
+    EstimatePieceBytes(*file, group, *projection, plan.direct, 1000, false);
     const int64_t rows = file->metadata->RowGroup(group)->num_rows();
     if (rows < 0 || rows > 100000) continue;
     for (int output : plan.direct) {

@@ -211,7 +211,7 @@ TEST(RowGroupReaderTest, PiecesAreExactAndFiltered) {
   const auto filter = arrow::compute::and_(call("less", {field_ref("n"), literal(int64_t{250})}),
                                            call("equal", {field_ref("day"), literal(int32_t{7})}));
   projection.filter = std::make_shared<arrow::compute::Expression>(Must(filter.Bind(*projection.dataset_schema)));
-  auto reader = Must(OpenRowGroupPieces(file, 0, projection, {1}, RoomyPool(), 300, 0));
+  auto reader = Must(OpenRowGroupPieces(file, 0, projection, {1}, RoomyPool(), 300, 0, false));
   std::vector<int64_t> kept;
   for (int64_t first = 0; first < 1000; first += 300) {
     const auto piece = Must(reader->Next());
@@ -252,8 +252,9 @@ TEST(RowGroupReaderTest, EstimatesHold) {
         EXPECT_LE(EstimateDirectBytes(*file, 0, projection, {output}), 3 * pool->max_memory() + kBuffer) << type;
         auto piece_pool = RoomyPool();
         ASSERT_TRUE(ReadPieces(file, 0, projection, {output}, 40000, &slot, 0, piece_pool).ok());
-        EXPECT_GE(EstimatePieceBytes(*file, 0, projection, {output}, 40000), piece_pool->max_memory()) << type;
-        EXPECT_LE(EstimatePieceBytes(*file, 0, projection, {output}, 40000), 4 * piece_pool->max_memory()) << type;
+        EXPECT_GE(EstimatePieceBytes(*file, 0, projection, {output}, 40000, false), piece_pool->max_memory()) << type;
+        EXPECT_LE(EstimatePieceBytes(*file, 0, projection, {output}, 40000, false), 4 * piece_pool->max_memory())
+            << type;
       }
     }
   }
