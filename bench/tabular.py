@@ -129,6 +129,8 @@ def sum_of(column: Any) -> float:
         return float(sum(part.sum().item() for part in column))
     if isinstance(column, (list, pa.Array)):
         text = pa.array(column) if isinstance(column, list) else column
+        if pa.types.is_string_view(text.type):  # Which binary_length does not take.
+            text = text.cast(pa.large_string())
         return float(pc.sum(pc.binary_length(text)).as_py())
     return float(column.sum().item())
 

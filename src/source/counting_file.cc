@@ -6,7 +6,10 @@
 #include <arrow/util/future.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <random>
 #include <utility>
 
 namespace penstock {
@@ -20,6 +23,11 @@ bool IsSameTime(int64_t a_ns, int64_t b_ns) {
   constexpr int64_t kSecond = 1'000'000'000;
   if (a_ns % kSecond != 0 && b_ns % kSecond != 0) return a_ns == b_ns;
   return a_ns / kSecond == b_ns / kSecond;
+}
+
+uint64_t NewMark() {
+  static thread_local std::mt19937_64 random(std::random_device{}());
+  return random();
 }
 
 int64_t BytesOf(int64_t bytes) { return bytes; }
@@ -53,6 +61,7 @@ class CountingFile : public arrow::io::RandomAccessFile {
       : file_(std::move(file)), entry_(entry), size_bytes_(file_->GetSize().ValueOr(-1)), counters_(counters) {
     const auto* local = dynamic_cast<const arrow::io::ReadableFile*>(file_.get());
     if (local != nullptr) descriptor_ = local->file_descriptor();
+    is_watched_ = local == nullptr && !file_->supports_zero_copy() && size_bytes_ >= 0;
   }
 
   ~CountingFile() override {
@@ -72,31 +81,62 @@ class CountingFile : public arrow::io::RandomAccessFile {
   arrow::Status WillNeed(const std::vector<arrow::io::ReadRange>& ranges) override { return file_->WillNeed(ranges); }
 
   arrow::Result<int64_t> Read(int64_t nbytes, void* out) override {
-    return Timed([&] { return file_->Read(nbytes, out); });
+    ARROW_ASSIGN_OR_RAISE(const int64_t position, is_watched_ ? file_->Tell() : 0);
+    return Watched(position, nbytes, out, [&] { return file_->Read(nbytes, out); });
   }
   arrow::Result<std::shared_ptr<arrow::Buffer>> Read(int64_t nbytes) override {
+    if (is_watched_) return ToBuffer(nbytes, [&](void* out) { return Read(nbytes, out); });
     return Timed([&] { return file_->Read(nbytes); });
   }
   arrow::Result<int64_t> ReadAt(int64_t position, int64_t nbytes, void* out) override {
-    return Timed([&] { return file_->ReadAt(position, nbytes, out); });
+    return Watched(position, nbytes, out, [&] { return file_->ReadAt(position, nbytes, out); });
   }
   arrow::Result<int64_t> ReadAt(int64_t position, int64_t nbytes, bool allow_short_read, void* out) override {
-    return Timed([&] { return file_->ReadAt(position, nbytes, allow_short_read, out); });
+    return Watched(position, nbytes, out, [&] { return file_->ReadAt(position, nbytes, allow_short_read, out); });
   }
   arrow::Result<std::shared_ptr<arrow::Buffer>> ReadAt(int64_t position, int64_t nbytes) override {
+    if (is_watched_) return ToBuffer(nbytes, [&](void* out) { return ReadAt(position, nbytes, out); });
     return Timed([&] { return file_->ReadAt(position, nbytes); });
   }
   arrow::Result<std::shared_ptr<arrow::Buffer>> ReadAt(int64_t position, int64_t nbytes,
                                                        bool allow_short_read) override {
+    const auto read = [&](void* out) { return ReadAt(position, nbytes, allow_short_read, out); };
+    if (is_watched_) return ToBuffer(nbytes, read);
     return Timed([&] { return file_->ReadAt(position, nbytes, allow_short_read); });
   }
 
  private:
+  // S3's file system takes an answer that is too short for a whole one, and leaves the rest of the memory as it was. So
+  // a mark that nobody can know stands where the last bytes belong.
+  template <typename ReadOnce>
+  arrow::Result<int64_t> Watched(int64_t position, int64_t nbytes, void* out, ReadOnce&& read_once) {
+    const int64_t wanted = std::min(nbytes, size_bytes_ - position);
+    const uint64_t mark = NewMark();
+    if (!is_watched_ || wanted < int64_t{sizeof(mark)}) return Timed(read_once);
+    uint8_t* last = static_cast<uint8_t*>(out) + wanted - sizeof(mark);
+    std::memcpy(last, &mark, sizeof(mark));
+    ARROW_ASSIGN_OR_RAISE(const int64_t read, Timed(read_once));
+    if (read == wanted && std::memcmp(last, &mark, sizeof(mark)) == 0) {
+      return arrow::Status::IOError("the answer had fewer bytes than the ", wanted, " that were asked for at byte ",
+                                    position);
+    }
+    return read;
+  }
+
+  template <typename ReadTo>
+  arrow::Result<std::shared_ptr<arrow::Buffer>> ToBuffer(int64_t nbytes, ReadTo&& read_to) {
+    ARROW_ASSIGN_OR_RAISE(auto buffer, arrow::AllocateResizableBuffer(nbytes, file_->io_context().pool()));
+    ARROW_ASSIGN_OR_RAISE(const int64_t read, read_to(buffer->mutable_data()));
+    if (read < nbytes) ARROW_RETURN_NOT_OK(buffer->Resize(read));
+    return std::shared_ptr<arrow::Buffer>(std::move(buffer));
+  }
+
   const std::shared_ptr<arrow::io::RandomAccessFile> file_;
   const FileEntry entry_;
   const int64_t size_bytes_;
   IoCounters* const counters_;
-  int descriptor_ = -1;  ///< -1: no local file.
+  int descriptor_ = -1;      ///< -1: no local file.
+  bool is_watched_ = false;  ///< Whether reads are watched for answers that are too short.
 };
 
 }  // namespace

@@ -29,7 +29,7 @@ void AddReadWait(std::chrono::nanoseconds waited, IoCounters* counters);
 
 /// `file`, with time and bytes of its reads added to `counters` (may be null) and to the calling thread's own time.
 /// Each read of a local file also checks that nobody wrote to it since `entry` was made: bytes of two versions are
-/// never mixed.
+/// never mixed. Each read of a remote one, that an answer has all the bytes that were asked for.
 ///
 /// Ownership: shares `file`; `counters` must outlive the result. Threads: as `file`; ReadAt() from any thread.
 std::shared_ptr<arrow::io::RandomAccessFile> CountReads(std::shared_ptr<arrow::io::RandomAccessFile> file,

@@ -28,7 +28,7 @@ struct ReadPlan {
   std::vector<int> direct;         ///< Outputs (positions in Projection::outputs) read by DirectReader.
   std::vector<int> through_arrow;  ///< Outputs read by PieceReader, as Arrow arrays.
   std::vector<int> constant;       ///< Partition columns.
-  bool decodes_lists = false;  ///< Of through_arrow, lists of numbers are decoded by list_column.h where it takes them.
+  bool use_direct_decode = false;  ///< As the option; false: Arrow's reader makes all arrays.
 };
 
 /// One thing that is open and has chunks: a Parquet file (its chunks are row groups), an Arrow file (record batches), a

@@ -4,12 +4,8 @@
 #include <arrow/array/data.h>
 #include <arrow/array/util.h>
 #include <arrow/buffer.h>
-#include <arrow/buffer_builder.h>
 #include <arrow/type.h>
 #include <arrow/type_traits.h>
-#include <arrow/util/bit_util.h>
-#include <parquet/column_page.h>
-#include <parquet/column_reader.h>
 #include <parquet/metadata.h>
 #include <parquet/schema.h>
 #include <parquet/types.h>
@@ -22,8 +18,8 @@
 #include <utility>
 #include <vector>
 
-#include "source/column_pages.h"
-#include "source/data_page.h"
+#include "source/array_parts.h"
+#include "source/chunk_pages.h"
 #include "source/page_values.h"
 
 namespace penstock::list_column {
@@ -32,9 +28,6 @@ namespace {
 using arrow::Type;
 
 constexpr int64_t kStrip = LevelReader::kStrip;
-// An array of items that turns out too small is made larger by a half; none is made larger than this on the footer's
-// word alone.
-constexpr int64_t kMostBytesAhead = int64_t{64} << 20;
 
 /// Levels of the next values of a page, some of which may have been used.
 struct Strip {
@@ -46,11 +39,8 @@ struct Strip {
 };
 
 /// Numbers of a chunk's pages, as the array has them.
-class Items {
+class Items : public ChunkPages::Values {
  public:
-  virtual ~Items() = default;
-  virtual arrow::Status TakeDictionary(const parquet::DictionaryPage& page) = 0;
-  virtual arrow::Status OpenPage(const DataPageParts& page) = 0;
   /// The next `items` items, at most kStrip, of which `present` are there: those with valid[i] != 0; all where it is
   /// null. Others become 0.
   virtual arrow::Status Read(int64_t items, int64_t present, const uint8_t* valid, uint8_t* out) = 0;
@@ -137,36 +127,6 @@ const arrow::DataType& ItemType(const arrow::Field& field) {
   return *static_cast<const arrow::BaseListType&>(*field.type()).value_type();
 }
 
-/// Which elements of an array are there: all that are not mentioned, which take no time and no memory where nothing is
-/// missing.
-class Validity {
- public:
-  explicit Validity(arrow::MemoryPool* pool) : bits_(pool) {}
-
-  /// Elements [at, at + n), behind those mentioned before: one byte each, 1 = there.
-  arrow::Status Mention(int64_t at, const uint8_t* bytes, int64_t n) {
-    ARROW_RETURN_NOT_OK(bits_.Append(at - bits_.length(), true));
-    return bits_.Append(bytes, n);
-  }
-
-  struct Bits {
-    std::shared_ptr<arrow::Buffer> buffer;  ///< Null: all are there.
-    int64_t missing = 0;
-  };
-  /// Of `length` elements; none is mentioned afterwards.
-  arrow::Result<Bits> Finish(int64_t length) {
-    Bits bits;
-    bits.missing = bits_.false_count();
-    if (bits_.length() == 0) return bits;
-    ARROW_RETURN_NOT_OK(bits_.Append(length - bits_.length(), true));
-    ARROW_ASSIGN_OR_RAISE(bits.buffer, bits_.Finish());
-    return bits;
-  }
-
- private:
-  arrow::TypedBufferBuilder<bool> bits_;
-};
-
 /// The array that is being made.
 struct Lists {
   Lists(int64_t num_rows, arrow::MemoryPool* pool) : rows(num_rows), row_validity(pool), item_validity(pool) {}
@@ -176,7 +136,7 @@ struct Lists {
   int64_t items = 0;     ///< Their items so far.
   bool is_done = false;  ///< The next row begins, and is not wanted.
   std::unique_ptr<arrow::Buffer> offsets;
-  std::unique_ptr<arrow::ResizableBuffer> values;
+  GrowingValues values;
   Validity row_validity;
   Validity item_validity;
 };
@@ -184,23 +144,22 @@ struct Lists {
 class ListColumn final : public PieceColumn {
  public:
   ListColumn(const ParquetFile& file, int row_group, std::shared_ptr<arrow::Field> field, int leaf,
-             arrow::MemoryPool* pool)
+             arrow::MemoryPool* pool, int64_t buffer_bytes)
       : field_(std::move(field)),
         pool_(pool),
         leaf_(*file.metadata->schema()->Column(leaf)),
         num_rows_(file.metadata->RowGroup(row_group)->num_rows()),
-        num_levels_(file.metadata->RowGroup(row_group)->ColumnChunk(leaf)->num_values()),
-        row_items_(static_cast<double>(num_levels_) / static_cast<double>(std::max<int64_t>(num_rows_, 1))),
+        pages_(file, row_group, leaf, pool, buffer_bytes),
+        row_items_(static_cast<double>(pages_.values_left()) / static_cast<double>(std::max<int64_t>(num_rows_, 1))),
         is_wide_(field_->type()->id() == Type::LARGE_LIST),
         width_(arrow::bit_width(ItemType(*field_).id()) / 8),
         list_level_(leaf_.schema_node()->is_optional() ? leaf_.max_definition_level() - 1
                                                        : leaf_.max_definition_level()),
         items_(MakeItems(ItemType(*field_).id(), &leaf_, pool)) {}
 
-  arrow::Status OpenChunk(const ParquetFile& file, int row_group, int leaf, int64_t buffer_bytes) {
+  arrow::Status Init() {
     ARROW_ASSIGN_OR_RAISE(strip_buffer_, arrow::AllocateBuffer(sizeof(Strip), pool_));
     strip_ = new (strip_buffer_->mutable_data()) Strip;
-    pages_ = OpenColumnPages(file, row_group, leaf, MakeReaderProperties(pool_, buffer_bytes));
     return arrow::Status::OK();
   }
 
@@ -209,7 +168,7 @@ class ListColumn final : public PieceColumn {
   arrow::Result<std::shared_ptr<arrow::Array>> Take(int64_t rows) override {
     Lists lists(rows, pool_);
     ARROW_ASSIGN_OR_RAISE(lists.offsets, arrow::AllocateBuffer((rows + 1) * OffsetBytes(), pool_));
-    ARROW_ASSIGN_OR_RAISE(lists.values, arrow::AllocateResizableBuffer(ItemsAhead(rows) * width_, pool_));
+    ARROW_ASSIGN_OR_RAISE(lists.values, GrowingValues::For(rows, row_items_ * static_cast<double>(width_), pool_));
     while (!lists.is_done) {
       if (strip_->at == strip_->end) {
         ARROW_ASSIGN_OR_RAISE(const bool is_more, NextStrip());
@@ -229,46 +188,20 @@ class ListColumn final : public PieceColumn {
  private:
   int64_t OffsetBytes() const { return is_wide_ ? sizeof(int64_t) : sizeof(int32_t); }
 
-  // How many items `rows` rows are likely to have, with an eighth on top.
-  int64_t ItemsAhead(int64_t rows) const {
-    const double most = static_cast<double>(kMostBytesAhead / width_);
-    return static_cast<int64_t>(std::clamp(row_items_ * static_cast<double>(rows) * 1.125, 0.0, most));
-  }
-
   // False where the chunk ends.
   arrow::Result<bool> NextStrip() {
-    while (levels_left_ == 0) {
-      const std::shared_ptr<parquet::Page> page = pages_->NextPage();
-      if (page == nullptr) {
-        if (num_levels_ <= 0) return false;
-        return arrow::Status::IOError("the column chunk ends ", num_levels_, " values before the footer says");
-      }
-      if (page->type() == parquet::PageType::DICTIONARY_PAGE) {
-        ARROW_RETURN_NOT_OK(TakeDictionary(static_cast<const parquet::DictionaryPage&>(*page)));
-      } else if (page->type() == parquet::PageType::DATA_PAGE || page->type() == parquet::PageType::DATA_PAGE_V2) {
-        ARROW_ASSIGN_OR_RAISE(page_, DataPageParts::Of(*page, leaf_));
-        ARROW_RETURN_NOT_OK(items_->OpenPage(page_));
-        held_page_ = page;
-        levels_left_ = page_.rows;
-        num_levels_ -= page_.rows;
-      }
+    if (page_.rows == 0) {
+      ARROW_ASSIGN_OR_RAISE(const bool is_more, pages_.Next(items_.get(), &page_));
+      if (!is_more) return false;
     }
-    ARROW_ASSIGN_OR_RAISE(const auto stretch, page_.repetitions.Next(std::min(levels_left_, kStrip), strip_->goes_on));
+    ARROW_ASSIGN_OR_RAISE(const auto stretch, page_.repetitions.Next(std::min(page_.rows, kStrip), strip_->goes_on));
     if (stretch.rows == 0) return arrow::Status::IOError("a page has fewer levels than values");
     strip_->at = 0;
     strip_->end = stretch.rows;
     if (stretch.present == stretch.rows) std::memset(strip_->goes_on, 1, static_cast<size_t>(stretch.rows));
-    levels_left_ -= stretch.rows;
+    page_.rows -= stretch.rows;
     ARROW_RETURN_NOT_OK(ReadDefinitions());
     return true;
-  }
-
-  arrow::Status TakeDictionary(const parquet::DictionaryPage& page) {
-    if (std::exchange(has_dictionary_, true)) return arrow::Status::IOError("the column chunk has two dictionaries");
-    if (page.encoding() != parquet::Encoding::PLAIN && page.encoding() != parquet::Encoding::PLAIN_DICTIONARY) {
-      return arrow::Status::IOError("the dictionary has an unknown encoding");
-    }
-    return items_->TakeDictionary(page);
   }
 
   arrow::Status ReadDefinitions() {
@@ -377,22 +310,13 @@ class ListColumn final : public PieceColumn {
 
   arrow::Status ReadItems(int64_t items, int64_t present, const uint8_t* there, Lists* lists) {
     if (items == 0) return arrow::Status::OK();
-    ARROW_RETURN_NOT_OK(MakeRoom(lists->items + items, lists->values.get()));
+    const int64_t left = strip_->end - strip_->at + page_.rows + pages_.values_left();
+    ARROW_RETURN_NOT_OK(lists->values.Reserve((lists->items + items) * width_, left * width_));
     const uint8_t* valid = present == items ? nullptr : there;
     if (valid != nullptr) ARROW_RETURN_NOT_OK(lists->item_validity.Mention(lists->items, valid, items));
-    ARROW_RETURN_NOT_OK(items_->Read(items, present, valid, lists->values->mutable_data() + lists->items * width_));
+    ARROW_RETURN_NOT_OK(items_->Read(items, present, valid, lists->values.data() + lists->items * width_));
     lists->items += items;
     return arrow::Status::OK();
-  }
-
-  // For `items` items: half as many on top, but no more than the chunk has, and none where the budget has no room.
-  arrow::Status MakeRoom(int64_t items, arrow::ResizableBuffer* values) const {
-    const int64_t bytes = items * width_;
-    if (bytes <= values->size()) return arrow::Status::OK();
-    const int64_t left = strip_->end - strip_->at + levels_left_ + std::max<int64_t>(num_levels_, 0);
-    const int64_t more = std::min(items / 2, left) * width_;
-    if (values->Resize(bytes + more, /*shrink_to_fit=*/false).ok()) return arrow::Status::OK();
-    return values->Resize(bytes, /*shrink_to_fit=*/false);
   }
 
   arrow::Result<std::shared_ptr<arrow::Array>> Finish(Lists* lists) {
@@ -401,11 +325,11 @@ class ListColumn final : public PieceColumn {
     } else {
       lists->offsets->mutable_data_as<int32_t>()[lists->rows] = static_cast<int32_t>(lists->items);
     }
-    ARROW_RETURN_NOT_OK(lists->values->Resize(lists->items * width_, /*shrink_to_fit=*/false));
+    ARROW_ASSIGN_OR_RAISE(auto values, lists->values.Finish(lists->items * width_));
     ARROW_ASSIGN_OR_RAISE(auto item_bits, lists->item_validity.Finish(lists->items));
     ARROW_ASSIGN_OR_RAISE(auto row_bits, lists->row_validity.Finish(lists->rows));
     auto items = arrow::ArrayData::Make(static_cast<const arrow::BaseListType&>(*field_->type()).value_type(),
-                                        lists->items, {item_bits.buffer, std::move(lists->values)}, item_bits.missing);
+                                        lists->items, {item_bits.buffer, std::move(values)}, item_bits.missing);
     return arrow::MakeArray(arrow::ArrayData::Make(field_->type(), lists->rows,
                                                    {row_bits.buffer, std::move(lists->offsets)}, {std::move(items)},
                                                    row_bits.missing));
@@ -415,20 +339,16 @@ class ListColumn final : public PieceColumn {
   arrow::MemoryPool* const pool_;
   const parquet::ColumnDescriptor& leaf_;
   const int64_t num_rows_;
-  int64_t num_levels_;  // By the footer, behind the page.
-  double row_items_;    // Of a row: by the footer, then by the rows taken last.
+  ChunkPages pages_;
+  double row_items_;  // Of a row: by the footer, then by the rows taken last.
   const bool is_wide_;
   const int64_t width_;       // Of an item.
   const int64_t list_level_;  // The definition level of an item, there or missing.
   const std::unique_ptr<Items> items_;
   std::unique_ptr<arrow::Buffer> strip_buffer_;
   Strip* strip_ = nullptr;
-  std::unique_ptr<parquet::PageReader> pages_;
-  std::shared_ptr<parquet::Page> held_page_;  // What page_ and items_ look at.
-  DataPageParts page_;
-  int64_t levels_left_ = 0;  // Of the page, behind the strip.
+  DataPageParts page_;  // Its rows: levels behind the strip.
   int64_t taken_rows_ = 0;
-  bool has_dictionary_ = false;
 };
 
 bool IsInteger(const parquet::ColumnDescriptor& leaf, int bits, bool is_signed) {
@@ -496,8 +416,8 @@ int64_t ArrayBytes(const ParquetFile& file, int row_group, const arrow::Field& f
 arrow::Result<std::unique_ptr<PieceColumn>> Open(const ParquetFile& file, int row_group,
                                                  std::shared_ptr<arrow::Field> field, int leaf, arrow::MemoryPool* pool,
                                                  int64_t buffer_bytes) {
-  auto column = std::make_unique<ListColumn>(file, row_group, std::move(field), leaf, pool);
-  ARROW_RETURN_NOT_OK(column->OpenChunk(file, row_group, leaf, buffer_bytes));
+  auto column = std::make_unique<ListColumn>(file, row_group, std::move(field), leaf, pool, buffer_bytes);
+  ARROW_RETURN_NOT_OK(column->Init());
   return column;
 }
 

@@ -61,7 +61,8 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
     return EstimateDirectBytes(*parquet_, chunk, projection, read_plan_.direct);
   }
   int64_t PieceBytes(const Projection& projection, int chunk, int64_t rows) const override {
-    return EstimatePieceBytes(*parquet_, chunk, projection, read_plan_.through_arrow, rows, read_plan_.decodes_lists);
+    return EstimatePieceBytes(*parquet_, chunk, projection, read_plan_.through_arrow, rows,
+                              read_plan_.use_direct_decode);
   }
   int64_t DecodedBytes(int chunk) const override { return EstimateDecodedBytes(*parquet_, chunk); }
   int64_t StoredBytes(int chunk, const std::string& column) const override {
@@ -93,7 +94,7 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
                                                          int64_t piece_rows, int64_t skip_rows) const override {
     const uint64_t sample_key = projection.sample ? SampleKey(*projection.sample, file(), begin_row(), chunk) : 0;
     return OpenRowGroupPieces(parquet_, chunk, projection, std::move(outputs), std::move(pool), piece_rows, skip_rows,
-                              read_plan_.decodes_lists, sample_key);
+                              read_plan_.use_direct_decode, sample_key);
   }
   arrow::Result<std::unique_ptr<DirectReader>> OpenDirect(const Projection& projection, int chunk,
                                                           std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,

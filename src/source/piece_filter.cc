@@ -1,12 +1,16 @@
 #include "source/piece_filter.h"
 
 #include <arrow/array.h>
+#include <arrow/array/concatenate.h>
 #include <arrow/compute/api_vector.h>
+#include <arrow/compute/cast.h>
 #include <arrow/compute/exec.h>
 #include <arrow/compute/expression.h>
 #include <arrow/compute/initialize.h>
 #include <arrow/datum.h>
 #include <arrow/scalar.h>
+#include <arrow/type.h>
+#include <arrow/type_traits.h>
 #include <arrow/util/bit_util.h>
 
 #include <algorithm>
@@ -86,16 +90,39 @@ class RowFilter final : public PieceFilter {
       } else if (keeps_none) {
         column = column->Slice(0, 0);
       } else if (selection != nullptr) {
-        ARROW_ASSIGN_OR_RAISE(
-            arrow::Datum kept,
-            arrow::compute::Filter(column, mask, arrow::compute::FilterOptions::Defaults(), &context));
-        column = kept.make_array();
+        ARROW_ASSIGN_OR_RAISE(column, Selected(std::move(column), *mask, &context));
       }
     }
     return arrow::Status::OK();
   }
 
  private:
+  // Arrow filters no views: they become arrays with offsets, as slots have them. Of run ends, and of views within
+  // nested types, runs of rows are joined.
+  static arrow::Result<std::shared_ptr<arrow::Array>> Selected(std::shared_ptr<arrow::Array> column,
+                                                               const arrow::BooleanArray& mask,
+                                                               arrow::compute::ExecContext* context) {
+    const auto id = column->type_id();
+    if (arrow::is_binary_view_like(id)) {
+      const auto type = id == arrow::Type::STRING_VIEW ? arrow::large_utf8() : arrow::large_binary();
+      ARROW_ASSIGN_OR_RAISE(column, arrow::compute::Cast(*column, type, arrow::compute::CastOptions::Safe(), context));
+    }
+    auto kept = arrow::compute::Filter(column, mask.data(), arrow::compute::FilterOptions::Defaults(), context);
+    if (!kept.status().IsNotImplemented()) {
+      ARROW_RETURN_NOT_OK(kept.status());
+      return kept->make_array();
+    }
+    arrow::ArrayVector runs;
+    const auto is_kept = [&](int64_t row) { return mask.IsValid(row) && mask.Value(row); };
+    for (int64_t row = 0; row < mask.length();) {
+      const int64_t begin = row;
+      while (row < mask.length() && is_kept(row)) ++row;
+      if (row > begin) runs.push_back(column->Slice(begin, row - begin));
+      while (row < mask.length() && !is_kept(row)) ++row;
+    }
+    return arrow::Concatenate(runs, context->memory_pool());
+  }
+
   // Of the rows that `mask` keeps (all where it is null), those in the sample.
   arrow::Result<std::shared_ptr<arrow::BooleanArray>> InSample(const arrow::BooleanArray* mask, int64_t first_row,
                                                                int64_t rows, arrow::MemoryPool* pool) const {

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "source/bytes_column.h"
 #include "source/list_column.h"
 #include "source/row_group_reader.h"
 
@@ -162,6 +163,24 @@ std::shared_ptr<arrow::Field> ListField(const ParquetFile& file, int row_group, 
   return leaves.size() == 1 && list_column::Takes(file, row_group, *field, leaves[0]) ? field : nullptr;
 }
 
+std::shared_ptr<arrow::Field> BytesField(const Projection& projection, const ParquetFile& file,
+                                         const ColumnPath& path) {
+  const std::shared_ptr<arrow::Field> field = file.schema->GetFieldByName(path.column);
+  if (field == nullptr || !path.fields.empty() || !IsStringLike(field->type()->id())) return nullptr;
+  const std::vector<int> leaves = LeavesOf(file, path);
+  if (leaves.size() != 1 || !bytes_column::Takes(file, *field, leaves[0])) return nullptr;
+  const Type::type id = field->type()->id();
+  if (!arrow::is_binary_view_like(id)) return field;
+  const auto& filtered = projection.filter_fields;
+  const bool is_filtered =
+      std::any_of(filtered.begin(), filtered.end(), [&](const auto& needed) { return needed->name() == path.column; });
+  const bool is_copied = std::all_of(projection.outputs.begin(), projection.outputs.end(), [&](const OutputColumn& o) {
+    return !(o.path() == path) || (o.field.varying != nullptr && o.preparation.is_empty());
+  });
+  if (is_filtered || !is_copied) return nullptr;
+  return field->WithType(id == Type::STRING_VIEW ? arrow::large_utf8() : arrow::large_binary());
+}
+
 std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type) {
   switch (leaf.physical_type()) {
     case parquet::Type::BOOLEAN:
@@ -200,7 +219,7 @@ arrow::Status InColumn(const arrow::Status& status, const ParquetFile& file, int
 
 ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, bool use_direct_decode) {
   ReadPlan plan;
-  plan.decodes_lists = use_direct_decode;
+  plan.use_direct_decode = use_direct_decode;
   const bool may_be_direct = use_direct_decode && !projection.discovers_rows();
   // A schema that cannot be had without its metadata: everything through Arrow, which has read it before.
   const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");

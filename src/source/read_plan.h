@@ -12,6 +12,7 @@
 #include "penstock/dtype.h"
 #include "source/column_path.h"
 #include "source/parquet_file.h"
+#include "source/projection.h"
 
 namespace parquet {
 class ColumnDescriptor;
@@ -34,6 +35,10 @@ std::vector<int> LeavesOf(const ParquetFile& file, const ColumnPath& path);
 
 /// The field of a column that ListColumn takes; null for others.
 std::shared_ptr<arrow::Field> ListField(const ParquetFile& file, int row_group, const ColumnPath& path);
+
+/// The field of a column that BytesColumn takes, as its arrays are: views become arrays with offsets, as slots have
+/// them, where no filter looks at them and only copying comes after it. Null for others.
+std::shared_ptr<arrow::Field> BytesField(const Projection& projection, const ParquetFile& file, const ColumnPath& path);
 
 /// What a typed column reader's values are for Converter::Convert; nullopt where the pair is none that it takes.
 std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arrow::DataType& type);

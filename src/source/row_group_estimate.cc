@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/converter.h"
+#include "source/bytes_column.h"
 #include "source/list_column.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
@@ -176,7 +177,7 @@ int64_t DirectBytes(const ParquetFile& file, int row_group, const Projection& pr
 }
 
 int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                   const std::vector<int>& outputs, int64_t rows, bool decodes_lists) {
+                   const std::vector<int>& outputs, int64_t rows, bool use_direct_decode) {
   const auto metadata = file.metadata->RowGroup(row_group);
   const int64_t num_rows = Plausible(metadata->num_rows());
   std::set<int> all = LeavesOfOutputs(projection, file, outputs);
@@ -192,10 +193,12 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
     const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
     const auto chunk = metadata->ColumnChunk(i);
     const ChunkSizes sizes = SizesOf(*chunk);
-    const auto field = decodes_lists ? ListField(file, row_group, {leaf.path()->ToDotVector()[0], {}}) : nullptr;
+    const auto field = use_direct_decode ? ListField(file, row_group, {leaf.path()->ToDotVector()[0], {}}) : nullptr;
     const int64_t arrays = field != nullptr ? list_column::ArrayBytes(file, row_group, *field, i, rows)
                                             : ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
-    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.selects_rows() ? 2 : 1);
+    const bool is_bytes = use_direct_decode && leaf.physical_type() == parquet::Type::BYTE_ARRAY;
+    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.selects_rows() ? 2 : 1) +
+             (is_bytes ? bytes_column::kScratchBytes : 0);
   }
   return bytes;
 }
@@ -253,8 +256,8 @@ int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projec
 }
 
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                           const std::vector<int>& outputs, int64_t rows, bool decodes_lists) {
-  return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows, decodes_lists); });
+                           const std::vector<int>& outputs, int64_t rows, bool use_direct_decode) {
+  return OrTypical([&] { return PieceBytes(file, row_group, projection, outputs, rows, use_direct_decode); });
 }
 
 int64_t EstimateDecodedBytes(const ParquetFile& file, int row_group) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "source/bytes_column.h"
 #include "source/list_column.h"
 #include "source/piece_column.h"
 #include "source/piece_filter.h"
@@ -90,12 +91,12 @@ class ArrowColumn final : public PieceColumn {
 class RowGroupPieces final : public PieceReader {
  public:
   RowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group, std::shared_ptr<ReservedPool> pool,
-                 int64_t piece_rows, bool decodes_lists)
+                 int64_t piece_rows, bool use_direct_decode)
       : file_(std::move(file)),
         pool_(std::move(pool)),
         row_group_(row_group),
         piece_rows_(piece_rows),
-        decodes_lists_(decodes_lists) {}
+        use_direct_decode_(use_direct_decode) {}
 
   arrow::Status Init(const Projection& projection, const std::vector<int>& outputs, int64_t skip_rows,
                      uint64_t sample_key) {
@@ -159,7 +160,7 @@ class RowGroupPieces final : public PieceReader {
     std::vector<std::string> names;
     for (const ColumnPath& path : NeededPaths(projection, outputs)) {
       names.push_back(path.ToString());
-      ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(path); }), names.back()));
+      ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(projection, path); }), names.back()));
     }
     arrow::FieldVector fields;
     for (int output : outputs) {
@@ -175,13 +176,12 @@ class RowGroupPieces final : public PieceReader {
   }
 
   // A reader per column: an error can then name its column, and each column keeps its own length.
-  arrow::Status OpenColumn(const ColumnPath& path) {
+  arrow::Status OpenColumn(const Projection& projection, const ColumnPath& path) {
     const std::vector<int> leaves = LeavesOf(*file_, path);
     if (leaves.empty()) return arrow::Status::Invalid("the file has no such column");
-    if (const auto field = decodes_lists_ ? ListField(*file_, row_group_, path) : nullptr) {
-      ARROW_ASSIGN_OR_RAISE(auto lists,
-                            list_column::Open(*file_, row_group_, field, leaves[0], pool_.get(), buffer_bytes_));
-      columns_.push_back({path.ToString(), std::move(lists)});
+    ARROW_ASSIGN_OR_RAISE(auto own, OpenOwn(projection, path, leaves[0]));
+    if (own != nullptr) {
+      columns_.push_back({path.ToString(), std::move(own)});
       return arrow::Status::OK();
     }
     ARROW_RETURN_NOT_OK(OpenReader());
@@ -190,6 +190,18 @@ class RowGroupPieces final : public PieceReader {
     if (batches->schema()->num_fields() != 1) return arrow::Status::IOError("the column's schema is inconsistent");
     columns_.push_back({path.ToString(), std::make_unique<ArrowColumn>(std::move(batches), num_rows_, pool_.get())});
     return arrow::Status::OK();
+  }
+
+  // A decoder of this library; null where there is none for the column.
+  arrow::Result<std::unique_ptr<PieceColumn>> OpenOwn(const Projection& projection, const ColumnPath& path, int leaf) {
+    if (!use_direct_decode_) return nullptr;
+    if (const auto field = ListField(*file_, row_group_, path)) {
+      return list_column::Open(*file_, row_group_, field, leaf, pool_.get(), buffer_bytes_);
+    }
+    if (const auto field = BytesField(projection, *file_, path)) {
+      return bytes_column::Open(*file_, row_group_, field, leaf, pool_.get(), buffer_bytes_);
+    }
+    return nullptr;
   }
 
   int ColumnOf(const std::string& name) const {
@@ -224,7 +236,13 @@ class RowGroupPieces final : public PieceReader {
     }
     ArrayVector arrays;
     for (int column : output_columns_) arrays.push_back(columns[static_cast<size_t>(column)]);
-    piece.rows = arrow::RecordBatch::Make(schema_, rows, std::move(arrays));
+    std::shared_ptr<arrow::Schema> schema = schema_;
+    for (int i = 0; filter_ != nullptr && i < schema->num_fields(); ++i) {  // A filter may turn views into offsets.
+      const auto& type = arrays[static_cast<size_t>(i)]->type();
+      if (type->Equals(*schema->field(i)->type())) continue;
+      ARROW_ASSIGN_OR_RAISE(schema, schema->SetField(i, schema->field(i)->WithType(type)));
+    }
+    piece.rows = arrow::RecordBatch::Make(std::move(schema), rows, std::move(arrays));
     return piece;
   }
 
@@ -233,7 +251,7 @@ class RowGroupPieces final : public PieceReader {
   const std::shared_ptr<ReservedPool> pool_;
   const int row_group_;
   const int64_t piece_rows_;
-  const bool decodes_lists_;
+  const bool use_direct_decode_;
   int64_t buffer_bytes_ = 0;
   std::unique_ptr<parquet::arrow::FileReader> reader_;  // Null where no column needs it.
   std::vector<Column> columns_;
@@ -250,10 +268,10 @@ class RowGroupPieces final : public PieceReader {
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows, bool decodes_lists,
+                                                               int64_t skip_rows, bool use_direct_decode,
                                                                uint64_t sample_key) {
   auto reader =
-      std::make_unique<RowGroupPieces>(std::move(file), row_group, std::move(pool), piece_rows, decodes_lists);
+      std::make_unique<RowGroupPieces>(std::move(file), row_group, std::move(pool), piece_rows, use_direct_decode);
   ARROW_RETURN_NOT_OK(reader->Init(projection, outputs, skip_rows, sample_key));
   return reader;
 }

@@ -29,7 +29,7 @@ int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projec
 /// For reading a piece of `rows` rows by a PieceReader: per-column stream and page buffers as above + the piece's
 /// arrays (twice, where a filter copies).
 int64_t EstimatePieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
-                           const std::vector<int>& outputs, int64_t rows, bool decodes_lists);
+                           const std::vector<int>& outputs, int64_t rows, bool use_direct_decode);
 
 /// Of all the row group's columns: their bytes before compression, or what the items of lists take as an array where
 /// that is more (a mask of all ones is next to nothing in the file).
@@ -66,13 +66,13 @@ class DirectReader {
 
 /// A PieceReader of a row group.
 /// \param piece_rows  rows to read at once, >= 1.
-/// \param decodes_lists  lists of numbers are decoded by list_column.h where it takes them; the others, and all columns
-/// where it is false, by Arrow's reader.
+/// \param use_direct_decode  flat strings and lists of numbers are decoded by bytes_column.h and list_column.h; other
+/// columns, and all where it is false, by Arrow's reader.
 /// \param sample_key  of the row group (see SampleKey), where there is a sample.
 arrow::Result<std::unique_ptr<PieceReader>> OpenRowGroupPieces(std::shared_ptr<const ParquetFile> file, int row_group,
                                                                const Projection& projection, std::vector<int> outputs,
                                                                std::shared_ptr<ReservedPool> pool, int64_t piece_rows,
-                                                               int64_t skip_rows, bool decodes_lists,
+                                                               int64_t skip_rows, bool use_direct_decode,
                                                                uint64_t sample_key = 0);
 
 }  // namespace penstock

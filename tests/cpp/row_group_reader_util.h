@@ -127,7 +127,7 @@ inline arrow::Status ReadPieces(const std::shared_ptr<const ParquetFile>& file, 
                                 const Projection& projection, const std::vector<int>& outputs, int64_t piece_rows,
                                 TestSlot* slot, int64_t skip = 0, std::shared_ptr<ReservedPool> pool = RoomyPool()) {
   ARROW_ASSIGN_OR_RAISE(auto reader, OpenRowGroupPieces(file, row_group, projection, outputs, std::move(pool),
-                                                        piece_rows, skip, /*decodes_lists=*/false));
+                                                        piece_rows, skip, /*use_direct_decode=*/false));
   while (true) {
     ARROW_ASSIGN_OR_RAISE(PieceReader::Piece piece, reader->Next());
     if (piece.rows == nullptr) return arrow::Status::OK();

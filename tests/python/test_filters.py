@@ -249,3 +249,52 @@ def test_partition_keys_of_other_kinds(tmp_path: Path) -> None:
     assert sorted(zip(got["big"].tolist(), got["big_mask"].tolist(), strict=True)) == [
         (0, True), (1, False), (5_000_000_000, False),
     ]  # fmt: skip
+
+
+VIEWS = {
+    "text": (pa.string_view(), ["a", "bcd", "x" * 30]),
+    "bytes": (pa.binary_view(), [b"a", b"", b"x" * 30]),
+    "texts": (pa.list_(pa.string_view()), [["a", "bcd"], [], ["x" * 30]]),
+    "struct": (pa.struct([("a", pa.string_view())]), [{"a": "b"}, {"a": "x" * 30}, {"a": ""}]),
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "table"])
+def test_columns_that_arrow_cannot_filter(tmp_path: Path, kind: str) -> None:
+    """Views, which Arrow has no filter for, are kept with the rows that a filter keeps; also as what it looks
+    at, and under transforms."""
+    rows = 60
+    columns = {name: pa.array(values * (rows // 3), type) for name, (type, values) in VIEWS.items()}
+    table = pa.table({"n": [row * row % 7 for row in range(rows)], **columns})
+    source: Any = tmp_path / f"x.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, source)
+    elif kind == "arrow":
+        with pa.ipc.new_file(source, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        source = table
+    kept = [row for row in range(rows) if row * row % 7 == 2]
+    long = [row for row in range(rows) if columns["text"][row].as_py() == "x" * 30]
+    for direct in (True, False):
+        options: dict[str, Any] = {
+            "format": "arrow",
+            "batch_size": 7,
+            "num_workers": 1,
+            "_direct_decode": direct,
+        }
+        with ps.Loader(source, filter=pc.field("n") == 2, **options) as loader:
+            got = pa.Table.from_batches(list(loader))
+        for name in ("text", "bytes", "texts"):
+            assert got[name].to_pylist() == [columns[name][row].as_py() for row in kept]
+        is_long = pc.field("text") == pa.scalar("x" * 30, pa.string_view())
+        with ps.Loader(source, filter=is_long, columns=["text", "n"], **options) as loader:
+            got = pa.Table.from_batches(list(loader))
+        assert got["text"].to_pylist() == ["x" * 30] * len(long)
+        assert got["n"].to_pylist() == [table["n"][row].as_py() for row in long]
+        hashed: dict[str, Any] = {"columns": ["text"], "transforms": {"text": ps.ops.hash_bucket(1000)}}
+        with ps.Loader(source, **hashed, **options) as loader:
+            every = [value for batch in loader for value in batch["text"].to_pylist()]
+        with ps.Loader(source, filter=pc.field("n") == 2, **hashed, **options) as loader:
+            kept_only = [value for batch in loader for value in batch["text"].to_pylist()]
+        assert kept_only == [every[row] for row in kept]

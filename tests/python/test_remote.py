@@ -16,6 +16,7 @@ import numpy as np
 import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
@@ -299,6 +300,24 @@ def test_a_footer_that_cannot_be_had_is_an_error_of_construction(server: Server,
     with pytest.raises((OSError, ValueError), match=r"data\.parquet"):
         make()
     assert loader_threads() == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_an_answer_that_is_too_short_is_never_taken_for_data(server: Server, kind: str) -> None:
+    """Where no checksum tells, either: what stood in memory before would else be rows."""
+    path = f"bucket/short/data.{kind}"
+    table = wide_table().slice(0, 20_000)
+    if kind == "parquet":
+        server.put(path, table, compression="none", use_dictionary=False, write_page_checksum=False)
+    else:
+        with server.filesystem("direct").open_output_stream(path) as file:
+            pa.csv.write_csv(table, file)
+    loader = quiet_loader(path, filesystem=server.filesystem(), batch_size=1000, num_workers=1)
+    rows = rows_of(loader)
+    assert rows == ALL[:20_000]
+    server.rules({"fault": "short", "from": 1 if kind == "parquet" else 0, "to": 1 << 20})
+    with pytest.raises(OSError, match=r"short/data.*fewer bytes than the \d+ that were asked for"):
+        rows_of(loader)
 
 
 @pytest.mark.parametrize("fault", ["cut", "500", "503", "hang_up"])

@@ -1,4 +1,4 @@
-"""Lists of numbers in Parquet, which Penstock decodes itself: equal to what pyarrow reads."""
+"""Lists of numbers and text in Parquet, which Penstock decodes itself: equal to what pyarrow reads."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def lists(draw: st.DrawFn) -> pa.Array:
     return pa.array(rows, draw(st.sampled_from([pa.list_, pa.large_list]))(item))
 
 
+@st.composite
+def texts(draw: st.DrawFn) -> pa.Array:
+    """Strings or binary in any layout: some missing, empty or long; few of them, or many."""
+    value = st.text(max_size=3) | st.sampled_from(["", "x" * 40, "\u00e9" * 17])
+    rows = draw(st.lists(value | st.none() if draw(st.booleans()) else value, min_size=1, max_size=30))
+    array = pa.array(rows * draw(st.integers(1, 20)), pa.string())
+    kinds = ["string", "large_string", "string_view", "binary", "large_binary", "binary_view"]
+    kind: str = draw(st.sampled_from(kinds))
+    return array.cast(pa.binary()).cast(getattr(pa, kind)())
+
+
 write_options = st.fixed_dictionaries(
     {
         "data_page_version": st.sampled_from(["1.0", "2.0"]),
@@ -57,9 +68,9 @@ def rows_of(loader: ps.Loader) -> list[Any]:
     return [row for batch in loader for row in batch.column("x").to_pylist()]
 
 
-@settings(max_examples=150, deadline=None)
-@given(array=lists(), options=write_options, batch_size=st.integers(1, 90), skip=st.integers(0, 5))
-def test_lists_are_what_pyarrow_reads(
+@settings(max_examples=250, deadline=None)
+@given(array=lists() | texts(), options=write_options, batch_size=st.integers(1, 90), skip=st.integers(0, 5))
+def test_rows_are_what_pyarrow_reads(
     tmp_path_factory: pytest.TempPathFactory,
     array: pa.Array,
     options: dict[str, Any],
@@ -67,7 +78,7 @@ def test_lists_are_what_pyarrow_reads(
     skip: int,
 ) -> None:
     """All rows in order, both ways; also from a state on, and of rows that a filter leaves."""
-    path = tmp_path_factory.mktemp("lists") / "x.parquet"
+    path = tmp_path_factory.mktemp("pieces") / "x.parquet"
     table = pa.table({"x": array, "n": pa.array([row % 3 for row in range(len(array))])})
     pq.write_table(table, path, **options)
     want = pq.read_table(path)["x"].to_pylist()

@@ -1,9 +1,12 @@
-#include "source/list_column.h"
+#include "source/piece_column.h"
 
+#include <arrow/compute/cast.h>
+#include <arrow/compute/initialize.h>
 #include <parquet/properties.h>
 
 #include <random>
 
+#include "batch/varying_column.h"
 #include "row_group_reader_util.h"
 #include "source/read_plan.h"
 
@@ -70,16 +73,17 @@ Projection ProjectColumn(const ParquetFile& file) {
   output.input = file.schema->field(0)->name();
   output.input_field = file.schema->field(0);
   output.preparation = Preparation(output.input_field);
+  output.field.varying = Must(VaryingColumn::Make(*output.input_field));
   projection.outputs.push_back(std::move(output));
   return projection;
 }
 
 // The column from row `skip` on; the pool must outlive what it gives.
 arrow::Result<std::shared_ptr<arrow::ChunkedArray>> ReadAll(const std::shared_ptr<const ParquetFile>& file, int group,
-                                                            bool decodes_lists, int64_t piece_rows, int64_t skip,
+                                                            bool use_direct_decode, int64_t piece_rows, int64_t skip,
                                                             const std::shared_ptr<ReservedPool>& pool) {
-  ARROW_ASSIGN_OR_RAISE(
-      auto reader, OpenRowGroupPieces(file, group, ProjectColumn(*file), {0}, pool, piece_rows, skip, decodes_lists));
+  ARROW_ASSIGN_OR_RAISE(auto reader, OpenRowGroupPieces(file, group, ProjectColumn(*file), {0}, pool, piece_rows, skip,
+                                                        use_direct_decode));
   arrow::ArrayVector pieces;
   while (true) {
     ARROW_ASSIGN_OR_RAISE(PieceReader::Piece piece, reader->Next());
@@ -87,7 +91,7 @@ arrow::Result<std::shared_ptr<arrow::ChunkedArray>> ReadAll(const std::shared_pt
     ARROW_RETURN_NOT_OK(piece.rows->ValidateFull());
     pieces.push_back(piece.rows->column(0));
   }
-  return arrow::ChunkedArray::Make(std::move(pieces), file->schema->field(0)->type());
+  return arrow::ChunkedArray::Make(std::move(pieces));
 }
 
 // The column's own decoder against Arrow's, at several sizes of pieces.
@@ -196,15 +200,109 @@ TEST(ListColumnTest, EstimatesHold) {
   }
 }
 
+// `rows` strings, some empty and some long, a few of them again and again.
+std::shared_ptr<arrow::Array> MakeTexts(const std::shared_ptr<arrow::DataType>& type, int64_t rows, bool has_nulls,
+                                        int distinct, uint64_t seed) {
+  Random random(seed);
+  arrow::StringBuilder builder;
+  for (int64_t row = 0; row < rows; ++row) {
+    const uint64_t value = random() % static_cast<uint64_t>(distinct);
+    const std::string text = value % 9 == 0 ? "" : std::to_string(value) + std::string(value * 7 % 50, 'x');
+    const bool is_null = has_nulls && random() % 7 == 0;
+    EXPECT_TRUE((is_null ? builder.AppendNull() : builder.Append(text)).ok());
+  }
+  return Must(arrow::compute::Cast(*Must(builder.Finish()), type));
+}
+
+// The column's own decoder against Arrow's; views come as large strings from the one, as views from the other.
+void ExpectSameTexts(const std::shared_ptr<arrow::Buffer>& bytes) {
+  const auto file = Must(OpenBytes(bytes));
+  const auto pool = RoomyPool();
+  const Projection projection = ProjectColumn(*file);
+  for (int group = 0; group < file->metadata->num_row_groups(); ++group) {
+    const auto field = BytesField(projection, *file, {"x", {}});
+    ASSERT_NE(field, nullptr);
+    const int64_t rows = file->metadata->RowGroup(group)->num_rows();
+    const auto arrow_way = Must(ReadAll(file, group, false, rows, 0, pool));
+    const auto expected = Must(arrow::compute::Cast(arrow_way, field->type())).chunked_array();
+    for (const int64_t piece_rows : {int64_t{1}, int64_t{97}, int64_t{1024}, rows}) {
+      const auto read = Must(ReadAll(file, group, true, piece_rows, 0, pool));
+      EXPECT_TRUE(read->Equals(*expected)) << piece_rows << " rows at once";
+    }
+    const int64_t skip = rows / 3;
+    EXPECT_TRUE(Must(ReadAll(file, group, true, 97, skip, pool))->Equals(*expected->Slice(skip)));
+  }
+}
+
+std::shared_ptr<arrow::Table> TextTable(const std::shared_ptr<arrow::DataType>& type, bool has_nulls, int distinct,
+                                        uint64_t seed) {
+  return arrow::Table::Make(arrow::schema({arrow::field("x", type, has_nulls)}),
+                            {MakeTexts(type, 3000, has_nulls, distinct, seed)});
+}
+
+TEST(BytesColumnTest, AsArrowReadsThem) {
+  ASSERT_TRUE(arrow::compute::Initialize().ok());
+  uint64_t seed = 0;
+  for (const auto& type : {arrow::utf8(), arrow::binary(), arrow::large_utf8(), arrow::large_binary(),
+                           arrow::utf8_view(), arrow::binary_view()}) {
+    for (const bool has_nulls : {false, true}) {
+      for (const auto version : {Version::V1, Version::V2}) {
+        for (const int distinct : {2, 30, 100000}) {
+          SCOPED_TRACE(type->ToString() + ", seed " + std::to_string(++seed));
+          Builder builder;
+          builder.data_page_version(version)->data_pagesize(900)->write_batch_size(64)->dictionary_pagesize_limit(4000);
+          ExpectSameTexts(Write(*TextTable(type, has_nulls, distinct, seed), builder.build(), 2000));
+        }
+      }
+    }
+  }
+}
+
+TEST(BytesColumnTest, OtherEncodings) {
+  ASSERT_TRUE(arrow::compute::Initialize().ok());
+  for (const auto encoding :
+       {parquet::Encoding::PLAIN, parquet::Encoding::DELTA_LENGTH_BYTE_ARRAY, parquet::Encoding::DELTA_BYTE_ARRAY}) {
+    for (const auto codec : {parquet::Compression::SNAPPY, parquet::Compression::ZSTD}) {
+      Builder builder;
+      builder.disable_dictionary()->encoding(encoding)->compression(codec)->data_pagesize(2000);
+      ExpectSameTexts(Write(*TextTable(arrow::utf8(), true, 500, 4), builder.build()));
+    }
+  }
+}
+
+TEST(BytesColumnTest, WhatItDoesNotTakeIsLeftToArrow) {
+  const arrow::FieldVector fields = {
+      arrow::field("number", arrow::int32()),
+      arrow::field("fixed", arrow::fixed_size_binary(3)),
+      arrow::field("list", arrow::list(arrow::utf8())),
+      arrow::field("inside", arrow::struct_({arrow::field("a", arrow::utf8())})),
+      arrow::field("codes", arrow::dictionary(arrow::int32(), arrow::utf8())),
+  };
+  arrow::ArrayVector arrays;
+  for (const auto& field : fields) arrays.push_back(Must(arrow::MakeArrayOfNull(field->type(), 3)));
+  const auto file = Must(OpenBytes(Write(*arrow::Table::Make(arrow::schema(fields), arrays), Builder().build())));
+  Projection projection;
+  for (const auto& field : fields) EXPECT_EQ(BytesField(projection, *file, {field->name(), {}}), nullptr);
+}
+
+// A filter looks at the arrays as the schema says they are.
+TEST(BytesColumnTest, ViewsStayViewsForAFilter) {
+  const auto file = Must(OpenBytes(Write(*TextTable(arrow::utf8_view(), false, 9, 1), Builder().build())));
+  Projection projection = ProjectColumn(*file);
+  EXPECT_TRUE(BytesField(projection, *file, {"x", {}})->type()->Equals(arrow::large_utf8()));
+  projection.filter_fields.push_back(file->schema->field(0));
+  EXPECT_EQ(BytesField(projection, *file, {"x", {}}), nullptr);
+}
+
 // Damaged files end in an error or in rows, never in a crash, a hang or memory beyond the budget.
-TEST(ListColumnTest, DamagedFiles) {
+void ReadDamaged(const arrow::Table& table) {
   constexpr int kFlips = 1500;
   for (const bool is_dictionary : {true, false}) {
     for (const auto version : {Version::V1, Version::V2}) {
       Builder builder;
       builder.data_page_version(version)->data_pagesize(600)->write_batch_size(64)->disable_statistics();
       if (!is_dictionary) builder.disable_dictionary();
-      const auto bytes = Write(*MakeTable(arrow::int32(), 800, {true, true}, 21), builder.build());
+      const auto bytes = Write(table, builder.build());
       const uint64_t seed = 100 + (is_dictionary ? 1 : 0) + (version == Version::V1 ? 2 : 0);
       Random random(seed);
       for (int i = 0; i < kFlips; ++i) {
@@ -228,6 +326,10 @@ TEST(ListColumnTest, DamagedFiles) {
     }
   }
 }
+
+TEST(ListColumnTest, DamagedFiles) { ReadDamaged(*MakeTable(arrow::int32(), 800, {true, true}, 21)); }
+
+TEST(BytesColumnTest, DamagedFiles) { ReadDamaged(*TextTable(arrow::utf8(), true, 60, 22)); }
 
 }  // namespace
 }  // namespace penstock
