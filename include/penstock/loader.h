@@ -58,6 +58,10 @@ class Loader {
   [[nodiscard]] virtual arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout,
                                                                     bool* timed_out) = 0;
 
+  /// As Next(), where that takes neither waiting nor work: a further batch of the slot that the last one came from;
+  /// nullopt where there is none. For who makes something of several batches at once.
+  [[nodiscard]] virtual std::optional<Batch> NextAtHand() = 0;
+
   /// Ends the epoch: stops and joins the workers. Idempotent.
   virtual void EndEpoch() = 0;
   /// Ends everything; batches in the caller's hand stay valid. Idempotent; may be called while another thread is in

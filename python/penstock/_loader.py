@@ -513,7 +513,6 @@ def _make_core(
         sample=None if part is None else (part.seed, part.begin, part.end),
         collate_workers=code.num_threads(options["num_workers"]),
         collate_batches=code.num_batches(options["num_workers"]),
-        is_consumer_apart=code.is_any,
         order=_core.OrderChoices(
             rank=rank,
             world_size=world_size,

@@ -18,6 +18,9 @@ class BatchExporter {
   virtual ~BatchExporter() = default;
   /// The batch as a Python object. Throws nb::python_error.
   virtual nanobind::object Export(const Batch& batch) = 0;
+  /// How many batches are best made one right after the other. After a training step the code that makes tensors is in
+  /// no cache, so the first one costs as much as many that follow it at once.
+  virtual int most_together() const { return 1; }
 };
 
 /// \param format  "torch", "numpy", "arrow" or "pandas"; the package of that name must be installed (ImportError

@@ -120,15 +120,22 @@ nb::object EpochIterator::Next() {
   if (is_finished_) return {};
   CheckUsable();
   PyLoader::Turn turn(loader_);
-  try {
-    std::optional<Batch> batch = TakeOrCollectGarbage();
-    if (batch) return loader_->exporter().Export(*batch);
-  } catch (...) {
-    Finish();
-    throw;
+  Loader& loader = loader_->loader();
+  loader.ConsumerCalled();
+  PyLoader::Made made = loader_->TakeMade();
+  if (made.rows == 0) {
+    try {
+      const std::optional<Batch> batch = TakeOrCollectGarbage();
+      if (batch) made = loader_->Make(*batch);
+    } catch (...) {
+      loader.ConsumerReturned(0);
+      Finish();
+      throw;
+    }
   }
-  Finish();
-  return {};
+  loader.ConsumerReturned(made.rows);
+  if (made.rows == 0) Finish();
+  return std::move(made.batch);
 }
 
 nb::object EpochIterator::Take(bool is_last_try) {

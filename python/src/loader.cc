@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -50,6 +51,7 @@ PyLoader::PyLoader(LoaderOptions options, std::string format) : format_(std::mov
 }
 
 PyLoader::~PyLoader() {
+  made_.clear();
   GilRelease no_gil;
   loader_.reset();
 }
@@ -57,6 +59,24 @@ PyLoader::~PyLoader() {
 BatchExporter& PyLoader::exporter() {
   if (exporter_ == nullptr) exporter_ = MakeExporter(format_, *loader_->schema());
   return *exporter_;
+}
+
+PyLoader::Made PyLoader::Make(const Batch& batch) {
+  BatchExporter& exporter = this->exporter();
+  Made made{exporter.Export(batch), batch.num_rows()};
+  for (int i = 1; i < exporter.most_together(); ++i) {
+    const std::optional<Batch> further = loader_->NextAtHand();
+    if (!further) break;
+    made_.push_back({exporter.Export(*further), further->num_rows()});
+  }
+  return made;
+}
+
+PyLoader::Made PyLoader::TakeMade() {
+  if (made_.empty() || pid_ != getpid()) return {};  // After a fork the loader itself says what is wrong.
+  Made made = std::move(made_.front());
+  made_.pop_front();
+  return made;
 }
 
 PyLoader::Turn::Turn(PyLoader* loader) : loader_(loader) {
@@ -70,6 +90,7 @@ PyLoader::Turn::Turn(PyLoader* loader) : loader_(loader) {
 int64_t PyLoader::StartEpoch() {
   if (is_closing_) RaiseFromUse(arrow::Status::Cancelled("the loader is closed"));
   Turn turn(this);
+  made_.clear();
   exporter();  // What is missing (torch) shows before threads start.
   arrow::Status status = [&] {
     GilRelease no_gil;
@@ -89,12 +110,14 @@ void PyLoader::RaiseFromUse(const arrow::Status& status) const {
 
 void PyLoader::EndEpoch(int64_t epoch) {
   if (epoch != epoch_) return;
+  made_.clear();
   GilRelease no_gil;
   loader_->EndEpoch();
 }
 
 void PyLoader::Close() {
   is_closing_ = true;
+  made_.clear();
   GilRelease no_gil;
   loader_->Close();
 }
@@ -139,7 +162,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
                 bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls, std::string format, int num_workers,
                 int prefetch_batches, int64_t memory_budget_bytes, bool in_order, std::optional<int64_t> limit,
                 std::optional<std::tuple<int64_t, double, double>> sample, int collate_workers, int collate_batches,
-                bool is_consumer_apart, const OrderChoices& order, bool direct_decode) {
+                const OrderChoices& order, bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
   if (!table.is_none()) options.table = ImportTable(table);
@@ -160,7 +183,7 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
   if (sample) options.sample = {std::get<0>(*sample), std::get<1>(*sample), std::get<2>(*sample)};
   options.collate_workers = collate_workers;
   options.collate_batches = collate_batches;
-  options.is_consumer_apart = is_consumer_apart;
+  options.is_consumer_apart = true;  // Batches are made ahead of who gets them.
   order.SetIn(&options);
   options.use_direct_decode = direct_decode;
   new (self) PyLoader(std::move(options), std::move(format));
@@ -266,7 +289,7 @@ void BindLoader(nb::module_& m) {
            "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
            "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
            "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(),
-           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "order"_a, "direct_decode"_a)
+           "collate_workers"_a, "collate_batches"_a, "order"_a, "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their "
@@ -305,7 +328,8 @@ void BindLoader(nb::module_& m) {
       .def("close", &PyLoader::Close)
       .def("close_at_exit", &PyLoader::CloseAtExit)
       .def_prop_ro("num_workers", [](PyLoader& self) { return self.loader().options().num_workers; })
-      .def_prop_ro("held_batches", [](PyLoader& self) { return self.loader().held_batches(); })
+      .def_prop_ro("held_batches", &PyLoader::held_batches)
+      .def_prop_ro("made_batches", &PyLoader::made_batches)
       .def_prop_ro("is_closed", [](PyLoader& self) { return self.loader().is_closed(); });
 }
 

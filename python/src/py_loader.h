@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -36,6 +37,20 @@ class PyLoader {
   void EndEpoch(int64_t epoch);
   int64_t epoch() const { return epoch_; }
 
+  /// A batch as Python gets it. `rows` is 0 where there is none.
+  struct Made {
+    nb::object batch;
+    int64_t rows = 0;
+  };
+  /// Makes `batch`, and the further ones of its slot that are best made with it, for TakeMade(). Nothing is held by
+  /// them that the slot in hand does not hold; they go with the epoch.
+  Made Make(const Batch& batch);
+  /// The next one that was made with an earlier one.
+  Made TakeMade();
+  int64_t made_batches() const { return static_cast<int64_t>(made_.size()); }
+  /// Batches that the user holds.
+  int64_t held_batches() const { return loader_->held_batches() - made_batches(); }
+
   /// From here on next() raises instead of asking the loader: who holds the GIL must not wait for the threads that are
   /// joined here.
   void Close();
@@ -61,6 +76,7 @@ class PyLoader {
   std::unique_ptr<Loader> loader_;
   const std::string format_;
   std::unique_ptr<BatchExporter> exporter_;
+  std::deque<Made> made_;  // Ahead of the consumer.
   const pid_t pid_ = getpid();
   int64_t epoch_ = 0;  // Of epochs started.
   bool is_taken_ = false;

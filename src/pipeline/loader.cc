@@ -98,6 +98,7 @@ class LoaderImpl : public Loader {
   arrow::Result<std::optional<Batch>> NextFor(std::chrono::nanoseconds timeout, bool* timed_out) override {
     return NextBefore(std::chrono::steady_clock::now() + timeout, timed_out);
   }
+  std::optional<Batch> NextAtHand() override;
   void EndEpoch() override { End(/*is_closing=*/false); }
   void Close() override { End(/*is_closing=*/true); }
   bool is_closed() const override { return is_closed_; }
@@ -141,6 +142,12 @@ class LoaderImpl : public Loader {
   std::shared_ptr<Mixer> CurrentMixer() const {
     MutexLock lock(epoch_mu_);
     return mixer_;
+  }
+  // Null between epochs.
+  std::shared_ptr<SlotGiver> CurrentGiver() const {
+    MutexLock lock(epoch_mu_);
+    if (mixer_ != nullptr) return mixer_;
+    return epoch_;
   }
   arrow::Result<const Survey*> SurveyAll();
   InputContext ContextOf(std::shared_ptr<Ledger> ledger) const {
@@ -441,22 +448,34 @@ arrow::Result<std::optional<Batch>> LoaderImpl::NextBefore(SlotGiver::Deadline d
   if (timed_out == nullptr) timed_out = &ignored;
   *timed_out = false;
   MutexLock lock(consumer_mu_);
-  const auto epoch = CurrentEpoch();
-  if (epoch == nullptr) {
+  const auto giver = CurrentGiver();
+  if (giver == nullptr) {
     // Between the check above and here another thread may have closed the loader.
     ARROW_RETURN_NOT_OK(CheckUsable());
     return std::nullopt;
   }
   if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
-  const auto mixer = CurrentMixer();
-  SlotGiver* const giver = mixer != nullptr ? static_cast<SlotGiver*>(mixer.get()) : epoch.get();
-  auto batch = NextWithRows(giver, deadline, timed_out);
+  auto batch = NextWithRows(giver.get(), deadline, timed_out);
   if (*timed_out) return batch;
   if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch.ok() && *batch ? (*batch)->num_rows() : 0);
   if (!batch.ok()) has_failed_ = has_failed_ || !batch.status().IsCapacityError();
   if (!batch.ok() || has_failed_) return batch;
   order_->Took(*batch ? &giver->origin() : nullptr);
   if (!options_.is_consumer_apart) *batch ? order_->Gave() : order_->GaveEnd();
+  return batch;
+}
+
+std::optional<Batch> LoaderImpl::NextAtHand() {
+  if (!CheckUsable().ok()) return std::nullopt;
+  MutexLock lock(consumer_mu_);
+  const auto giver = CurrentGiver();
+  if (giver == nullptr) return std::nullopt;
+  auto batch = giver->NextAtHand();
+  if (!batch) return batch;
+  if (!options_.is_consumer_apart) stats_->NextCalled(NowNs());
+  if (!options_.is_consumer_apart) stats_->NextReturned(NowNs(), batch->num_rows());
+  order_->Took(&giver->origin());
+  if (!options_.is_consumer_apart) order_->Gave();
   return batch;
 }
 

@@ -32,6 +32,12 @@ arrow::Result<std::optional<Batch>> SlotGiver::Next(Deadline deadline, bool* tim
   }
 }
 
+std::optional<Batch> SlotGiver::NextAtHand() {
+  // Closing up lost rows is work, and may fail.
+  if (is_over_ || !hand_.lost.empty()) return std::nullopt;
+  return NextInHand().ValueOr(std::nullopt);
+}
+
 arrow::Result<std::optional<Batch>> SlotGiver::NextInHand() {
   const int64_t batch = hand_.next_batch;
   ARROW_ASSIGN_OR_RAISE(auto next, hand_.Next(*layout_, ledger_, held_batches_));

@@ -15,14 +15,16 @@ namespace penstock {
 
 /// Who fills slots and gives batches of them, one after the other: the consumer's side that all have in common.
 ///
-/// Threads: Next(), origin() and lost_rows() from one thread at a time.
+/// Threads: Next(), NextAtHand(), origin() and lost_rows() from one thread at a time.
 class SlotGiver : public SlotHome {
  public:
   using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 
   /// See Loader::Next(). Sleeps; with no workers, does the work itself.
   arrow::Result<std::optional<Batch>> Next(Deadline deadline, bool* timed_out);
-  /// Of the batch that Next() gave last.
+  /// See Loader::NextAtHand().
+  std::optional<Batch> NextAtHand();
+  /// Of the batch that was given last.
   const BatchOrigin& origin() const { return origin_; }
   /// Of the same batch, where batches keep their lost rows: by row of its slot.
   const LostRows& lost_rows() const { return hand_.lost; }

@@ -118,6 +118,39 @@ TEST_F(LoaderTest, EveryRowOnceInOrder) {
   }
 }
 
+// What lies in the slot in hand comes without Next(), the same rows in the same order; never from beyond the slot,
+// before the first batch or after the end.
+TEST_F(LoaderTest, BatchesAtHandAreThoseThatNextWouldGive) {
+  WriteFiles({20000}, 700);
+  LoaderOptions options = Options();
+  options.batch_size = 10;
+  options.memory_budget_bytes = 1 << 20;  // So that there are several slots.
+  auto loader = MakeLoader(options);
+  ASSERT_NE(loader, nullptr);
+  const int64_t per_slot = loader->Explain()->batches_per_slot;
+  ASSERT_GT(per_slot, 1);
+  ASSERT_LT(per_slot, 2000);
+  EXPECT_FALSE(loader->NextAtHand().has_value());
+  ASSERT_TRUE(loader->StartEpoch().ok());
+  EXPECT_FALSE(loader->NextAtHand().has_value());
+  std::vector<int64_t> rows;
+  while (true) {
+    auto batch = loader->Next();
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    if (!*batch) break;
+    Append(**batch, &rows);
+    int64_t at_hand = 0;
+    while (auto further = loader->NextAtHand()) {
+      Append(*further, &rows);
+      ++at_hand;
+    }
+    EXPECT_EQ(at_hand, std::min(per_slot, (20000 - static_cast<int64_t>(rows.size())) / 10 + at_hand + 1) - 1);
+  }
+  EXPECT_FALSE(loader->NextAtHand().has_value());
+  EXPECT_EQ(rows, Range(0, 20000));
+  EXPECT_EQ(loader->Stats().batches, 2000);
+}
+
 TEST_F(LoaderTest, OutOfOrderGivesTheSameRows) {
   WriteFiles({20000}, 1000);
   LoaderOptions options = Options();

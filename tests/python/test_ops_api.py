@@ -8,6 +8,7 @@ import numpy as np
 import penstock as ps
 import pyarrow as pa
 import pytest
+from support import run_python
 
 EXAMPLES = [
     ps.ops.cast("float32"),
@@ -101,6 +102,21 @@ def test_lookup_takes_any_arrow_array() -> None:
     assert ps.ops.lookup(Foreign(words)) == ps.ops.lookup(words) == ps.ops.lookup(["a", "b"])
     assert ps.ops.lookup(pa.chunked_array([["a"], ["b"]])) == ps.ops.lookup(words)
     assert ps.ops.lookup(words) != ps.ops.lookup(["a", "c"])
+
+
+def test_a_vocabulary_of_strings_is_what_arrow_makes_of_it() -> None:
+    for words in (["a", "", "äö", "\N{SNOWMAN}" * 3], ("b",), []):
+        assert ps.ops.lookup(words) == ps.ops.lookup(pa.array(words))
+
+
+def test_pandas_is_not_imported_for_a_vocabulary() -> None:
+    """pyarrow imports it to make an array of a list, which takes longer than to read the first batch."""
+    pytest.importorskip("pandas")
+    code = (
+        "import sys, penstock as ps; ps.ops.lookup(['a', 'b']); sys.exit(3 if 'pandas' in sys.modules else 0)"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
