@@ -1,4 +1,4 @@
-"""Batches of one slot are made for Python together, ahead of who gets them: nobody may notice but by the time it takes."""
+"""Batches of one slot are made for Python together, ahead of who gets them, and nobody notices."""
 
 from __future__ import annotations
 
