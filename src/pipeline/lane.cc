@@ -8,9 +8,6 @@
 namespace penstock {
 namespace {
 
-// Below this many elements a row group is not worth sharing; above, lanes are few enough to be found quickly.
-constexpr int64_t kCellsPerLane = 16 * 1024;
-constexpr int64_t kMaxLanes = 16;
 constexpr size_t kMaxStreams = 8;
 
 std::unique_ptr<Lane> NewLane(Chunk* chunk, Lane::Kind kind, int64_t* next_number) {
@@ -72,8 +69,7 @@ std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& pro
 
   const auto columns = static_cast<int64_t>(plan.direct.size());
   const int64_t rows = chunk->end_row - chunk->spec.first_row;
-  const int64_t by_cells = (rows * columns + kCellsPerLane - 1) / kCellsPerLane;
-  const int64_t num_lanes = std::min({columns, by_cells, kMaxLanes});
+  const int64_t num_lanes = NumDirectReaders(columns, rows);
   for (int64_t i = 0; i < num_lanes; ++i) lanes.push_back(NewLane(chunk, Lane::Kind::kDirect, next_number));
 
   std::vector<int64_t> weights(plan.direct.size());

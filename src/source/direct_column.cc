@@ -34,6 +34,9 @@ void Spread(const V* dense, const uint8_t* valid, int64_t rows, V* spaced) {
   }
 }
 
+// Of one element: its value twice, its index twice, whether it is there.
+constexpr int64_t ScratchWidth(int64_t value_width) { return 2 * value_width + 2 * int64_t{sizeof(int32_t)} + 1; }
+
 /// \tparam P  Parquet's physical type.
 /// \tparam V  what its values are for the converter.
 template <typename P, typename V>
@@ -46,17 +49,10 @@ class TypedColumn final : public DirectColumn {
         slot_width_(ByteWidth(converter_->field().dtype)),
         is_in_place_(converter_->is_identity() && !std::is_same_v<V, BytesView> && slot_width_ == ByteWidth(form)),
         is_optional_(Descriptor(source)->max_definition_level() > 0),
+        scratch_(reinterpret_cast<Scratch*>(source.scratch)),
+        pages_(OpenColumnPages(*source.file, source.row_group, source.leaf,
+                               MakeReaderProperties(source.pool, source.buffer_bytes))),
         values_(Descriptor(source), source.pool) {}
-
-  arrow::Status Open() {
-    ARROW_ASSIGN_OR_RAISE(scratch_buffer_, arrow::AllocateBuffer(sizeof(Scratch), source_.pool));
-    // Spread() copies what stands behind the last value.
-    std::memset(scratch_buffer_->mutable_data(), 0, sizeof(Scratch));
-    scratch_ = reinterpret_cast<Scratch*>(scratch_buffer_->mutable_data());
-    pages_ = OpenColumnPages(*source_.file, source_.row_group, source_.leaf,
-                             MakeReaderProperties(source_.pool, source_.buffer_bytes));
-    return arrow::Status::OK();
-  }
 
   arrow::Status Skip(int64_t rows) override {
     for (int64_t done = 0; done < rows;) {
@@ -97,6 +93,7 @@ class TypedColumn final : public DirectColumn {
     alignas(64) int32_t indices[kStrip];
     alignas(64) uint8_t valid[kStrip];
   };
+  static_assert(sizeof(Scratch) == kStrip * ScratchWidth(sizeof(V)));
 
   static const parquet::ColumnDescriptor* Descriptor(const Source& source) {
     return source.file->metadata->schema()->Column(source.leaf);
@@ -195,9 +192,8 @@ class TypedColumn final : public DirectColumn {
   const int64_t slot_width_;
   const bool is_in_place_;
   const bool is_optional_;
-  std::unique_ptr<arrow::Buffer> scratch_buffer_;
-  Scratch* scratch_ = nullptr;
-  std::unique_ptr<parquet::PageReader> pages_;
+  Scratch* const scratch_;
+  const std::unique_ptr<parquet::PageReader> pages_;
   std::shared_ptr<parquet::Page> held_page_;  // What page_ and values_ look at.
   DataPageParts page_;                        // Its rows: what is left of them.
   PageValues<P, V> values_;
@@ -208,12 +204,17 @@ class TypedColumn final : public DirectColumn {
 template <typename P, typename V = typename P::c_type>
 arrow::Result<std::unique_ptr<DirectColumn>> OpenTyped(const DirectColumn::Source& source, DType form,
                                                        std::shared_ptr<const Converter> converter) {
-  auto column = std::make_unique<TypedColumn<P, V>>(source, form, std::move(converter));
-  ARROW_RETURN_NOT_OK(column->Open());
-  return column;
+  return std::make_unique<TypedColumn<P, V>>(source, form, std::move(converter));
 }
 
 }  // namespace
+
+int64_t DirectColumn::ScratchBytes(const parquet::ColumnDescriptor& leaf) {
+  const bool is_viewed =
+      leaf.physical_type() == parquet::Type::BYTE_ARRAY || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;
+  const int64_t width = is_viewed ? int64_t{sizeof(BytesView)} : parquet::GetTypeByteSize(leaf.physical_type());
+  return kStrip * ScratchWidth(width);
+}
 
 arrow::Result<std::unique_ptr<DirectColumn>> DirectColumn::Make(const Source& source, DType form,
                                                                 std::shared_ptr<const Converter> converter) {

@@ -26,8 +26,12 @@ class DirectColumn {
     int leaf = -1;
     int64_t num_rows = 0;  ///< Of the row group.
     arrow::MemoryPool* pool = nullptr;
-    int64_t buffer_bytes = 0;  ///< To read at once.
+    int64_t buffer_bytes = 0;    ///< To read at once.
+    uint8_t* scratch = nullptr;  ///< ScratchBytes() of this leaf, that columns which are read in turn may share.
   };
+
+  /// Room for what is between a page and the slot, in bytes; aligned to 64, and initialised, with whatever.
+  static int64_t ScratchBytes(const parquet::ColumnDescriptor& leaf);
 
   /// \param form  what the chunk's values are for the converter (see DirectForm).
   static arrow::Result<std::unique_ptr<DirectColumn>> Make(const Source& source, DType form,

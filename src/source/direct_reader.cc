@@ -1,8 +1,10 @@
+#include <arrow/buffer.h>
 #include <arrow/type.h>
 #include <parquet/metadata.h>
 #include <parquet/schema.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -24,6 +26,7 @@ class ParquetDirectReader final : public DirectReader {
       return Where(arrow::Status::Invalid("cannot skip ", skip_rows, " of ", num_rows_, " rows"), "");
     }
     row_ = skip_rows;
+    ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return MakeScratch(projection, outputs); }), ""));
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
       ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(column); }), column.input));
@@ -77,6 +80,18 @@ class ParquetDirectReader final : public DirectReader {
                  "");
   }
 
+  arrow::Status MakeScratch(const Projection& projection, const std::vector<int>& outputs) {
+    int64_t bytes = 0;
+    for (int output : outputs) {
+      for (int leaf : LeavesOf(*file_, projection.outputs[static_cast<size_t>(output)].path())) {
+        bytes = std::max(bytes, DirectColumn::ScratchBytes(*file_->metadata->schema()->Column(leaf)));
+      }
+    }
+    ARROW_ASSIGN_OR_RAISE(scratch_, arrow::AllocateBuffer(bytes, pool_.get()));
+    std::memset(scratch_->mutable_data(), 0, static_cast<size_t>(bytes));
+    return arrow::Status::OK();
+  }
+
   arrow::Status OpenColumn(const OutputColumn& output) {
     const std::vector<int> leaves = LeavesOf(*file_, output.path());
     if (leaves.size() != 1) return arrow::Status::Invalid("the file has no flat column of this name");
@@ -87,7 +102,8 @@ class ParquetDirectReader final : public DirectReader {
     if (values != num_rows_) {
       return arrow::Status::IOError("the footer says ", values, " values for ", num_rows_, " rows");
     }
-    const DirectColumn::Source source{file_.get(), row_group_, leaves[0], num_rows_, pool_.get(), buffer_bytes_};
+    const DirectColumn::Source source{
+        file_.get(), row_group_, leaves[0], num_rows_, pool_.get(), buffer_bytes_, scratch_->mutable_data()};
     ARROW_ASSIGN_OR_RAISE(auto decoder, DirectColumn::Make(source, *form, output.converter));
     ARROW_RETURN_NOT_OK(decoder->Skip(row_));
     columns_.push_back({output.input, ByteWidth(output.converter->field().dtype), std::move(decoder)});
@@ -98,6 +114,7 @@ class ParquetDirectReader final : public DirectReader {
   const std::shared_ptr<const ParquetFile> file_;
   const std::shared_ptr<ReservedPool> pool_;
   const int row_group_;
+  std::unique_ptr<arrow::Buffer> scratch_;  // Of all columns: they are read one after the other.
   std::vector<Column> columns_;
   int64_t buffer_bytes_ = 0;
   int64_t num_rows_ = 0;

@@ -31,6 +31,9 @@ struct ReadPlan {
   bool use_direct_decode = false;  ///< As the option; false: Arrow's reader makes all arrays.
 };
 
+/// How many DirectReaders share `columns` columns of `rows` rows: so many workers can decode them at once.
+int64_t NumDirectReaders(int64_t columns, int64_t rows);
+
 /// One thing that is open and has chunks: a Parquet file (its chunks are row groups), an Arrow file (record batches), a
 /// table, one batch of a stream. Checked against the projection when it was opened; what it holds is charged to the
 /// ledger from then until it dies.

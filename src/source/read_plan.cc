@@ -203,6 +203,15 @@ std::optional<DType> DirectForm(const parquet::ColumnDescriptor& leaf, const arr
   }
 }
 
+int64_t NumDirectReaders(int64_t columns, int64_t rows) {
+  // Below so many elements a row group is not worth sharing; above, readers are few enough to be found quickly.
+  constexpr int64_t kCellsPerReader = 16 * 1024;
+  constexpr int64_t kMostReaders = 16;
+  const int64_t by_cells =
+      rows / kCellsPerReader >= kMostReaders ? kMostReaders : (rows * columns + kCellsPerReader - 1) / kCellsPerReader;
+  return std::min({columns, by_cells, kMostReaders});
+}
+
 int64_t StreamBufferBytes(const ParquetFile& file, int row_group, const std::vector<int>& leaves) {
   int64_t largest = 0;
   const auto metadata = file.metadata->RowGroup(row_group);

@@ -10,6 +10,8 @@
 
 #include "ops/converter.h"
 #include "source/bytes_column.h"
+#include "source/direct_column.h"
+#include "source/input.h"
 #include "source/list_column.h"
 #include "source/read_plan.h"
 #include "source/row_group_reader.h"
@@ -92,7 +94,7 @@ int64_t StoredAndFinalWidth(const parquet::ColumnDescriptor& leaf) {
   return PhysicalWidth(leaf) + builder + (is_decimal ? kDecimalWidth : 0);
 }
 
-// Stream buffer, a stored and an unpacked page, the dictionary's page and its values.
+// Through Arrow: stream buffer, a stored and an unpacked page, the dictionary's page and its values.
 int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, int64_t buffer_bytes) {
   const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
   // Where the chunk is longer than the buffer, it is grown once to look at a header across its end, or to hold a page;
@@ -108,17 +110,25 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
   return stream + sizes.page_compressed + page + dictionary;
 }
 
-// Scratch strips (values twice, indices, validity; views of what Parquet's decoders give), and the dictionary as slot
-// values.
-int64_t ConvertBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter) {
+// What DirectColumn has of a chunk: the stored bytes (ChunkStream's pages are views of what was read), an unpacked
+// page, and the dictionary as slot values or, where these would be too many, as it is.
+int64_t DirectColumnBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter,
+                          int64_t buffer_bytes) {
+  // What is longer than the buffer makes it grow, and both copies count meanwhile.
+  const int64_t stream = sizes.compressed > buffer_bytes
+                             ? 2 * buffer_bytes + parquet::kDefaultBufferSize + sizes.page_compressed
+                             : sizes.compressed;
+  const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
   const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
   const bool is_viewed = is_bytes || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;
-  const int64_t value = is_viewed ? int64_t{sizeof(BytesView)} : PhysicalWidth(leaf);
-  const int64_t scratch = Converter::kStrip * (2 * value + 2 * 4 + 1 + (is_viewed ? 16 : 0)) + 64;
-  if (sizes.dictionary_uncompressed == 0) return scratch;
-  const int64_t stored = is_bytes ? 4 + 4 : PhysicalWidth(leaf);
-  const int64_t table = sizes.dictionary_uncompressed / stored * ByteWidth(converter.field().dtype);
-  return scratch + std::min(table, kMaxTableBytes);
+  const int64_t values =
+      is_viewed ? Converter::kStrip * int64_t{sizeof(BytesView)} : 0;  // As Parquet's decoders see them.
+  const int64_t stored_width = is_bytes ? 4 + 4 : PhysicalWidth(leaf);
+  const int64_t length = sizes.dictionary_uncompressed / stored_width;
+  const int64_t table = std::min(length * ByteWidth(converter.field().dtype), kMaxTableBytes);
+  const int64_t views = is_viewed ? std::min(length, sizes.values) * int64_t{sizeof(BytesView)} : 0;
+  constexpr int64_t kRounding = 4 * 64;  // Arrow's buffers are as long as multiples of 64.
+  return stream + page + values + views + std::max(table, sizes.dictionary_uncompressed) + kRounding;
 }
 
 int64_t UnencodedBytes(const parquet::ColumnChunkMetaData& chunk, const ChunkSizes& sizes) {
@@ -164,16 +174,17 @@ int64_t DirectBytes(const ParquetFile& file, int row_group, const Projection& pr
   const auto metadata = file.metadata->RowGroup(row_group);
   const std::set<int> all = LeavesOfOutputs(projection, file, outputs);
   const int64_t buffer_bytes = StreamBufferBytes(file, row_group, {all.begin(), all.end()});
-  int64_t bytes = 0;
+  int64_t bytes = 0, scratch_bytes = 0;
   for (int output : outputs) {
     const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
     for (int i : LeavesOf(file, column.path())) {
       const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
-      const ChunkSizes sizes = SizesOf(*metadata->ColumnChunk(i));
-      bytes += DecodeBytes(sizes, leaf, buffer_bytes) + ConvertBytes(sizes, leaf, *column.converter);
+      bytes += DirectColumnBytes(SizesOf(*metadata->ColumnChunk(i)), leaf, *column.converter, buffer_bytes);
+      scratch_bytes = std::max(scratch_bytes, DirectColumn::ScratchBytes(leaf));
     }
   }
-  return bytes;
+  const int64_t readers = NumDirectReaders(static_cast<int64_t>(outputs.size()), Plausible(metadata->num_rows()));
+  return bytes + readers * scratch_bytes;
 }
 
 int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& projection,
