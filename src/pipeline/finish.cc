@@ -151,6 +151,7 @@ void Scheduler::FinishMorselLocked(const Task& task, const Outcome& outcome, Doo
   }
   if (!lane->is_done()) return;
   Chunk* chunk = lane->chunk;
+  chunk->pool->LowerPromise(lane->promise_bytes);  // What it still uses stays reserved until it is freed.
   const auto owner =
       std::find_if(chunk->lanes.begin(), chunk->lanes.end(), [&](auto& each) { return each.get() == lane; });
   doomed->lanes.push_back(std::move(*owner));

@@ -62,7 +62,8 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
   return streams;
 }
 
-std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t* next_number) {
+std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t direct_bytes,
+                                             int64_t* next_number) {
   std::vector<std::unique_ptr<Lane>> lanes;
   const Input& input = *chunk->spec.input;
   const ReadPlan& plan = input.read_plan();
@@ -85,6 +86,7 @@ std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& pro
     lightest.outputs.push_back(plan.direct[i]);
     lightest.cost += weights[i];
   }
+  for (const auto& lane : lanes) lane->promise_bytes = direct_bytes / num_lanes;
   if (!plan.constant.empty()) {
     lanes.push_back(NewLane(chunk, Lane::Kind::kConstant, next_number));
     lanes.back()->constants = plan.constant;

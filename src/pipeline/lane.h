@@ -59,6 +59,7 @@ struct Lane {
   bool is_end_of_block = false;  ///< kBlock: no rows of the block come after it.
   int64_t morsel_rows = 0;       ///< At most; 0: as many as the slot takes.
   int64_t cost = 0;              ///< Of two lanes at the same slot the dearer goes first.
+  int64_t promise_bytes = 0;     ///< kDirect: its part of what the chunk is promised.
   int in_flight = 0;
   int64_t starved_at = -1;  ///< Its reader was refused memory when this many things had been freed; -1: it was not.
   std::unique_ptr<DirectReader>
@@ -127,6 +128,8 @@ std::vector<PieceStream> MakeStreams(const Chunk& chunk, const Projection& proje
 
 /// The direct lanes of a chunk (and one for its partition columns), over all of its rows. Columns are spread over lanes
 /// by their weight, so that workers share a row group by columns; a row group with little in it is one lane.
-std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t* next_number);
+/// \param direct_bytes  what the direct lanes are promised together.
+std::vector<std::unique_ptr<Lane>> MakeLanes(Chunk* chunk, const Projection& projection, int64_t direct_bytes,
+                                             int64_t* next_number);
 
 }  // namespace penstock

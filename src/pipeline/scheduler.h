@@ -167,6 +167,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool TakeMakeRoomLocked(Task* task, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void SuspendOthersLocked(const Lane* lane, const PieceStream* stream, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   bool AdmitLocked() PENSTOCK_REQUIRES(mu_);
+  bool HasWorkAheadLocked() const PENSTOCK_REQUIRES(mu_);
   bool MayFetchAheadLocked() const PENSTOCK_REQUIRES(mu_);
   int64_t PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   Lack LackLocked() const PENSTOCK_REQUIRES(mu_);

@@ -89,7 +89,8 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
   const auto most_chunks =
       is_counted ? size_t{kMaxOpenChunks} : static_cast<size_t>(std::max(2, options.num_workers + 1));
   Window window(is_counted ? window_rows : kUnlimited, most_chunks);
-  bool is_fetched = false;
+  bool is_fetched = false, is_all_direct = is_counted;
+  int64_t most_lane_bytes = 0;
   ARROW_ASSIGN_OR_RAISE(const auto inputs, source.Open(context));
   for (int64_t i = 0; i < most_inputs; ++i) {
     // The first is always looked at: it says how columns are decoded.
@@ -106,6 +107,11 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
           std::max(survey.arena_row_bytes,
                    static_cast<double>(input->ArenaBytes(projection, chunk)) / static_cast<double>(rows));
       is_fetched = is_fetched || !sizing.fetch.blocks.empty();
+      const auto num_direct = static_cast<int64_t>(input->read_plan().direct.size());
+      is_all_direct = is_all_direct && input->read_plan().through_arrow.empty() && num_direct > 0;
+      if (is_all_direct) {
+        most_lane_bytes = std::max(most_lane_bytes, sizing.direct_bytes / NumDirectReaders(num_direct, rows));
+      }
       ++survey.chunks;
       survey.rows +=
           projection.filter == nullptr && projection.sample ? RowsInSample(*projection.sample, *input, chunk) : rows;
@@ -115,6 +121,11 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
     }
   }
   survey.window_chunk_bytes = window.most_chunk_bytes();
+  // Another is opened when there are few lanes left of those before it, and lanes give back what they were promised.
+  if (is_all_direct && !is_fetched) {
+    const int64_t lanes = WorkAhead(options.num_workers) - 1;
+    survey.window_chunk_bytes = std::min(survey.window_chunk_bytes, survey.most_chunk_bytes + lanes * most_lane_bytes);
+  }
   // One more is fetched ahead of the open slots.
   if (is_fetched && is_counted && options.num_workers > 0) survey.window_chunk_bytes += survey.most_chunk_bytes;
   survey.window_input_bytes = window.most_input_bytes(survey.most_input_bytes);

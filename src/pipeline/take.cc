@@ -55,7 +55,20 @@ bool Scheduler::TakePlanLocked(Task* task, Doomed* doomed) {
   return true;
 }
 
-// Opens the pending row group if slots are open for its rows and the budget admits it.
+// What can be done at once is being done or waits for a worker.
+bool Scheduler::HasWorkAheadLocked() const {
+  int64_t missing = WorkAhead(plan_.num_workers) - running_tasks_;
+  for (auto lane = lanes_.begin(); missing > 0 && lane != lanes_.end() && std::get<0>(*lane) < slot_end_; ++lane) {
+    --missing;
+  }
+  for (const auto& [sequence, chunk] : chunks_) {
+    for (const PieceStream& stream : chunk->streams) missing -= PieceSlotLocked(*chunk, stream) < slot_end_;
+  }
+  return missing <= 0;
+}
+
+// Opens the pending row group if slots are open for its rows, the budget admits it, and there is not enough to do
+// without.
 bool Scheduler::AdmitLocked() {
   is_admission_refused_ = false;
   if (!pending_.has_value() || !IsWantedLocked({frontier_row_, 0})) return false;
@@ -64,6 +77,8 @@ bool Scheduler::AdmitLocked() {
   bool is_ahead = false;
   if (plan_.is_counted()) {
     if (chunks_.size() >= kMaxOpenChunks) return false;
+    // What lies on a server is asked for ahead.
+    if (pending_sizing_.fetch.blocks.empty() && HasWorkAheadLocked()) return false;
     is_ahead = SlotOf(frontier_row_) >= slot_end_;
     if (is_ahead && !MayFetchAheadLocked()) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
@@ -96,7 +111,7 @@ bool Scheduler::AdmitLocked() {
   if (plan_.is_counted()) {
     if (plan_.limit) chunk->end_row = std::min(chunk->end_row, *plan_.limit - chunk->begin_row);
     frontier_row_ = chunk->begin_row + chunk->end_row;
-    chunk->lanes = MakeLanes(chunk.get(), *plan_.projection, &next_lane_number_);
+    chunk->lanes = MakeLanes(chunk.get(), *plan_.projection, pending_sizing_.direct_bytes, &next_lane_number_);
     for (const auto& lane : chunk->lanes) AddLaneLocked(lane.get());
     if (plan_.limit && frontier_row_ == *plan_.limit) {
       is_plan_done_ = true;

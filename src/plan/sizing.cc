@@ -87,7 +87,7 @@ ChunkSizing ChunkSizing::Of(const ChunkSpec& chunk, const Projection& projection
   const Input& input = *chunk.input;
   ChunkSizing sizing;
   const int64_t direct_bytes = input.DirectBytes(projection, chunk.index);
-  sizing.promise_bytes = sizing.least_bytes = direct_bytes;
+  sizing.promise_bytes = sizing.least_bytes = sizing.direct_bytes = direct_bytes;
   // Half of what decoding leaves: the next chunk is fetched while this one is decoded.
   const auto plan_fetch = [&] {
     sizing.fetch = input.PlanFetch(projection, chunk.index, (most_bytes - sizing.promise_bytes) / 2);

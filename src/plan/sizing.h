@@ -2,6 +2,7 @@
 
 #include <arrow/result.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "penstock/options.h"
@@ -52,6 +53,7 @@ struct ShuffleSizing {
 struct ChunkSizing {
   int64_t piece_rows = 0;     ///< Rows per piece through Arrow; 0: nothing goes that way.
   int64_t promise_bytes = 0;  ///< To be reserved when it is opened.
+  int64_t direct_bytes = 0;   ///< Of these, for columns that are decoded straight into slots.
   int64_t least_bytes = 0;    ///< What it needs with the smallest pieces, and nothing fetched ahead.
   FetchPlan fetch;            ///< Of a remote file; part of the promise.
 
@@ -63,6 +65,9 @@ struct ChunkSizing {
 inline constexpr int kOpenSlabs = 3;
 /// Blocks of one chunk that may wait for their rows to be copied, beside the piece being decoded.
 inline constexpr int kBlocksAhead = 2;
+/// No further chunk is opened while there is so much that can be done at once. The same for all but large numbers of
+/// workers, so that what is held does not depend on them.
+inline int64_t WorkAhead(int num_workers) { return std::max(8, num_workers); }
 /// Chunks that may be open at once; bounds open files where chunks are tiny.
 inline constexpr int kMaxOpenChunks = 64;
 
