@@ -178,6 +178,22 @@ def test_the_predicted_peak_is_an_upper_bound_of_the_run(tmp_path: Path) -> None
         assert loader.memory()["total"]["peak_bytes"] <= predicted, kind
 
 
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 8])
+def test_batches_of_many_row_groups_do_not_open_them_all(tmp_path: Path, num_workers: int) -> None:
+    """What decoding takes follows from the row group, not from how many of them lie in a batch; explain() knows."""
+    rows, groups = 20_000, 20
+    rng = np.random.default_rng(0)
+    table = pa.table({name: rng.integers(0, 1 << 40, rows * groups) for name in "abcd"})
+    path = write_row_groups(tmp_path / "data.parquet", table, [rows] * groups)
+    loader = quiet_loader(path, batch_size=rows * groups, num_workers=num_workers, prefetch_batches=1)
+    told = loader.explain().to_dict()
+    (batch,) = loader
+    assert np.array_equal(batch["d"], table["d"].to_numpy())
+    memory = loader.memory()
+    assert memory["decode"]["peak_bytes"] <= 3 * told["chunk_bytes"]
+    assert 0.7 * told["predicted_peak_bytes"] <= memory["total"]["peak_bytes"] <= told["predicted_peak_bytes"]
+
+
 def test_the_ledger_can_be_read_while_others_work(tmp_path: Path) -> None:
     """Invariant 1: at any instant that anybody looks, the accounts add up and are within the budget."""
     path, options, rows = write_kind("many row groups", tmp_path)
