@@ -60,7 +60,8 @@ class BytesColumn final : public PieceColumn, private ChunkPages::Values {
   }
 
  private:
-  arrow::Status TakeDictionary(const parquet::DictionaryPage& page) override {
+  arrow::Status TakeDictionary(const parquet::DictionaryPage& page, std::shared_ptr<arrow::Buffer> kept) override {
+    if (kept != nullptr) return values_.KeepDictionary(std::move(kept), page.num_values());
     return values_.KeepDictionary(page.data(), page.size(), page.num_values());
   }
   arrow::Status OpenPage(const DataPageParts& page) override { return values_.Open(page); }

@@ -14,7 +14,8 @@ using parquet::PageType;
 ChunkPages::ChunkPages(const ParquetFile& file, int row_group, int leaf, arrow::MemoryPool* pool, int64_t buffer_bytes)
     : leaf_(*file.metadata->schema()->Column(leaf)),
       values_left_(file.metadata->RowGroup(row_group)->ColumnChunk(leaf)->num_values()),
-      pages_(OpenColumnPages(file, row_group, leaf, MakeReaderProperties(pool, buffer_bytes))) {}
+      buffer_bytes_(buffer_bytes),
+      pages_(OpenColumnPages(file, row_group, leaf, MakeReaderProperties(pool, buffer_bytes), &plain_)) {}
 
 arrow::Result<bool> ChunkPages::Next(Values* values, DataPageParts* page) {
   while (true) {
@@ -26,7 +27,10 @@ arrow::Result<bool> ChunkPages::Next(Values* values, DataPageParts* page) {
     if (next->type() == PageType::DICTIONARY_PAGE) {
       const auto& dictionary = static_cast<const parquet::DictionaryPage&>(*next);
       ARROW_RETURN_NOT_OK(CheckDictionary(dictionary));
-      ARROW_RETURN_NOT_OK(values->TakeDictionary(dictionary));
+      // A small one is cheaper to copy than to have a window of its own.
+      const bool is_kept = plain_ != nullptr && dictionary.size() >= buffer_bytes_;
+      if (is_kept) plain_->LeaveWindow();
+      ARROW_RETURN_NOT_OK(values->TakeDictionary(dictionary, is_kept ? dictionary.buffer() : nullptr));
     } else if (next->type() == PageType::DATA_PAGE || next->type() == PageType::DATA_PAGE_V2) {
       ARROW_ASSIGN_OR_RAISE(*page, DataPageParts::Of(*next, leaf_));
       ARROW_RETURN_NOT_OK(values->OpenPage(*page));

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "source/chunk_stream.h"
 #include "source/data_page.h"
 #include "source/parquet_file.h"
 
@@ -23,8 +24,9 @@ class ChunkPages {
   class Values {
    public:
     virtual ~Values() = default;
-    /// \param page  plain values; gone after the call.
-    virtual arrow::Status TakeDictionary(const parquet::DictionaryPage& page) = 0;
+    /// \param page  plain values; gone after the call...
+    /// \param kept  ... but where this is not null: its bytes, which stay for as long as this is held.
+    virtual arrow::Status TakeDictionary(const parquet::DictionaryPage& page, std::shared_ptr<arrow::Buffer> kept) = 0;
     /// Goes on to another page, valid until the next one.
     virtual arrow::Status OpenPage(const DataPageParts& page) = 0;
   };
@@ -45,6 +47,8 @@ class ChunkPages {
   const parquet::ColumnDescriptor& leaf_;
   int64_t values_left_;
   bool has_dictionary_ = false;
+  const int64_t buffer_bytes_;
+  std::shared_ptr<ChunkStream> plain_;  // What pages are slices of; null: they are unpacked.
   const std::unique_ptr<parquet::PageReader> pages_;
   std::shared_ptr<parquet::Page> page_;  // What was given last.
 };

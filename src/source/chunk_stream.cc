@@ -22,13 +22,16 @@ ChunkStream::~ChunkStream() = default;
 // What has not been read moves to the front, of a larger window where need be; both count meanwhile.
 arrow::Status ChunkStream::Widen(int64_t nbytes) {
   const int64_t unread = end_ - begin_;
-  if (window_ != nullptr && window_->size() >= nbytes) {
+  if (window_ != nullptr && window_->size() >= nbytes && !is_window_left_) {
     std::memmove(window_->mutable_data(), window_->data() + begin_, static_cast<size_t>(unread));
   } else {
-    const int64_t size = std::max(nbytes, std::min(window_bytes_, unread + left_));
+    // Pages are of nearly the same size: the next one shall fit as well, or both windows would be there meanwhile.
+    const int64_t roomy = std::max(window_bytes_, nbytes > window_bytes_ ? nbytes + nbytes / 4 : 0);
+    const int64_t size = std::max(nbytes, std::min(roomy, unread + left_));
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> wider, arrow::AllocateBuffer(size, pool_));
     if (unread > 0) std::memcpy(wider->mutable_data(), window_->data() + begin_, static_cast<size_t>(unread));
     window_ = std::move(wider);
+    is_window_left_ = false;
   }
   begin_ = 0;
   end_ = unread;

@@ -14,7 +14,8 @@ namespace penstock {
 /// buffer, grown to the largest page, and gives pages out as slices of it: no page is allocated or copied.
 ///
 /// Ownership: shared with the page reader; the pool must outlive the stream and all slices.
-/// Lifetime of what is read: a buffer's bytes stay until the second call after Read(), as a page's do until the next.
+/// Lifetime of what is read: a buffer's bytes stay until the second call after Read(), as a page's do until the next;
+/// see LeaveWindow().
 /// Threads: one at a time. Blocking: reads the file.
 class ChunkStream final : public arrow::io::InputStream {
  public:
@@ -26,6 +27,9 @@ class ChunkStream final : public arrow::io::InputStream {
   arrow::Result<std::string_view> Peek(int64_t nbytes) override;
   arrow::Result<std::shared_ptr<arrow::Buffer>> Read(int64_t nbytes) override;
   arrow::Result<int64_t> Read(int64_t nbytes, void* out) override;
+
+  /// What was given out of the present window stays as it is for as long as somebody holds it.
+  void LeaveWindow() { is_window_left_ = true; }
 
   arrow::Result<int64_t> Tell() const override;
   arrow::Status Close() override;
@@ -45,6 +49,7 @@ class ChunkStream final : public arrow::io::InputStream {
   std::shared_ptr<arrow::Buffer> window_;
   int64_t begin_ = 0;  // Of what has not been read yet, in the window.
   int64_t end_ = 0;
+  bool is_window_left_ = false;  // The next bytes are for another one.
   bool is_closed_ = false;
 };
 

@@ -183,21 +183,25 @@ ChunkRange RangeOf(const parquet::ColumnChunkMetaData& chunk, const ParquetFile&
 }  // namespace
 
 std::unique_ptr<parquet::PageReader> OpenColumnPages(const ParquetFile& file, int row_group, int leaf,
-                                                     const parquet::ReaderProperties& properties) {
+                                                     const parquet::ReaderProperties& properties,
+                                                     std::shared_ptr<ChunkStream>* plain) {
   const auto chunk = file.metadata->RowGroup(row_group)->ColumnChunk(leaf);
   const ChunkRange range = RangeOf(*chunk, file);
   const auto open = [range, properties, source = file.file, values = chunk->num_values(),
                      descriptor = file.metadata->schema()->Column(leaf),
                      is_always_compressed = file.metadata->writer_version().VersionLt(
                          parquet::ApplicationVersion::PARQUET_CPP_10353_FIXED_VERSION())](
-                        arrow::Compression::type codec) {
+                        arrow::Compression::type codec, std::shared_ptr<ChunkStream>* opened) {
     auto stream = std::make_shared<ChunkStream>(source, range.start, range.length, properties.buffer_size(),
                                                 properties.memory_pool());
+    if (opened != nullptr) *opened = stream;
     return parquet::PageReader::Open(std::move(stream), values, codec, properties, *descriptor, is_always_compressed);
   };
-  if (chunk->compression() != arrow::Compression::ZSTD) return open(chunk->compression());
+  if (chunk->compression() != arrow::Compression::ZSTD) {
+    return open(chunk->compression(), chunk->compression() == arrow::Compression::UNCOMPRESSED ? plain : nullptr);
+  }
   return std::make_unique<ZstdPages>(
-      open(arrow::Compression::UNCOMPRESSED), [open] { return open(arrow::Compression::ZSTD); },
+      open(arrow::Compression::UNCOMPRESSED, nullptr), [open] { return open(arrow::Compression::ZSTD, nullptr); },
       properties.memory_pool());
 }
 

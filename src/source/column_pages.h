@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "source/chunk_stream.h"
 #include "source/parquet_file.h"
 
 namespace penstock {
@@ -14,8 +15,10 @@ namespace penstock {
 /// the thread keeps.
 ///
 /// \param properties  pool, checksums, bytes to read at once.
+/// \param plain       set to what the pages are slices of, where they are not compressed; may be null.
 /// Errors: throws what Parquet throws (see CatchParquet). Threads: one at a time.
 std::unique_ptr<parquet::PageReader> OpenColumnPages(const ParquetFile& file, int row_group, int leaf,
-                                                     const parquet::ReaderProperties& properties);
+                                                     const parquet::ReaderProperties& properties,
+                                                     std::shared_ptr<ChunkStream>* plain = nullptr);
 
 }  // namespace penstock

@@ -61,7 +61,7 @@ class TypedItems final : public Items {
 
   TypedItems(const parquet::ColumnDescriptor* leaf, arrow::MemoryPool* pool) : values_(leaf, pool), pool_(pool) {}
 
-  arrow::Status TakeDictionary(const parquet::DictionaryPage& page) override {
+  arrow::Status TakeDictionary(const parquet::DictionaryPage& page, std::shared_ptr<arrow::Buffer> /*kept*/) override {
     return values_.KeepDictionary(page.data(), page.size(), page.num_values());
   }
 

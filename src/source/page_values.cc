@@ -74,10 +74,17 @@ arrow::Result<const void*> PageValues<P, V>::PlainArray(const uint8_t* data, int
 
 template <typename P, typename V>
 arrow::Status PageValues<P, V>::KeepDictionary(const uint8_t* data, int64_t size, int64_t count) {
-  ARROW_ASSIGN_OR_RAISE(dictionary_bytes_, arrow::AllocateBuffer(size, pool_));
-  if (size > 0) std::memcpy(dictionary_bytes_->mutable_data(), data, static_cast<size_t>(size));
-  ARROW_RETURN_NOT_OK(PlainArray(dictionary_bytes_->data(), size, count, &dictionary_));
-  if (!kIsBytes) dictionary_ = std::move(dictionary_bytes_);
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> bytes, arrow::AllocateBuffer(size, pool_));
+  if (size > 0) std::memcpy(bytes->mutable_data(), data, static_cast<size_t>(size));
+  return KeepDictionary(std::move(bytes), count);
+}
+
+template <typename P, typename V>
+arrow::Status PageValues<P, V>::KeepDictionary(std::shared_ptr<arrow::Buffer> bytes, int64_t count) {
+  std::unique_ptr<arrow::Buffer> views;
+  ARROW_RETURN_NOT_OK(PlainArray(bytes->data(), bytes->size(), count, &views));
+  dictionary_bytes_ = std::move(bytes);
+  dictionary_ = kIsBytes ? std::shared_ptr<arrow::Buffer>(std::move(views)) : dictionary_bytes_;
   dictionary_length_ = count;
   return arrow::Status::OK();
 }

@@ -44,6 +44,8 @@ class PageValues {
 
   /// Copies a dictionary, so that Read() can look its values up.
   arrow::Status KeepDictionary(const uint8_t* data, int64_t size, int64_t count);
+  /// The same without copying: whoever holds `bytes` does not see them change. For kIsBytes.
+  arrow::Status KeepDictionary(std::shared_ptr<arrow::Buffer> bytes, int64_t count);
   /// Says how long the dictionary is to a reader that needs no values, only indices.
   void SetDictionaryLength(int64_t count) { dictionary_length_ = count; }
 
@@ -75,8 +77,8 @@ class PageValues {
   arrow::MemoryPool* const pool_;
   const int64_t stored_width_;  // Of a plain value that is no byte array of its own length.
 
-  std::unique_ptr<arrow::Buffer> dictionary_;        // Of V.
-  std::unique_ptr<arrow::Buffer> dictionary_bytes_;  // What its views look at.
+  std::shared_ptr<arrow::Buffer> dictionary_;        // Of V.
+  std::shared_ptr<arrow::Buffer> dictionary_bytes_;  // What its views look at.
   int64_t dictionary_length_ = -1;
 
   Kind kind_ = Kind::kPlain;

@@ -19,14 +19,20 @@
 namespace penstock {
 namespace {
 
-// What the footer lets one guess of a column chunk's pages; all in bytes.
+// What the footer lets one guess of a column chunk's pages; all but the first in bytes.
 struct ChunkSizes {
   int64_t values = 0;
   int64_t compressed = 0;
   int64_t uncompressed = 0;
-  int64_t page_compressed = 0;
+  int64_t page_compressed = 0;  // The largest page of data.
   int64_t page_uncompressed = 0;
+  int64_t dictionary_compressed = 0;
   int64_t dictionary_uncompressed = 0;
+  bool is_plain = false;  // Stored as it is: nothing is unpacked.
+
+  // The largest page of all, as it is stored, and as it is unpacked to.
+  int64_t largest_page() const { return std::max(page_compressed, dictionary_compressed); }
+  int64_t unpacked_page() const { return is_plain ? 0 : std::max(page_uncompressed, dictionary_uncompressed); }
 };
 
 constexpr int64_t kTypicalPageBytes = 1024 * 1024;
@@ -34,6 +40,7 @@ constexpr int64_t kTypicalPageBytes = 1024 * 1024;
 constexpr int64_t kDictionaryRatio = 12;
 // Pages are not of equal size, above all where a chunk changes from its dictionary to plain values.
 constexpr int64_t kPageSpread = 2;
+constexpr int64_t kFewPages = 4;
 
 // Footers can say anything: nothing that is computed from these overflows.
 int64_t Plausible(int64_t count) { return std::clamp<int64_t>(count, 0, int64_t{1} << 44); }
@@ -48,12 +55,17 @@ int64_t DataPages(const parquet::ColumnChunkMetaData& chunk) {
   return pages;
 }
 
-int64_t DictionaryBytes(const parquet::ColumnChunkMetaData& chunk, int64_t uncompressed) {
-  if (!chunk.has_dictionary_page()) return 0;
+void SetDictionary(const parquet::ColumnChunkMetaData& chunk, ChunkSizes* sizes) {
+  if (!chunk.has_dictionary_page()) return;
   const int64_t stored = chunk.data_page_offset() - chunk.dictionary_page_offset();
-  if (stored <= 0 || stored > chunk.total_compressed_size()) return std::min(uncompressed, kTypicalPageBytes);
-  if (chunk.compression() == parquet::Compression::UNCOMPRESSED) return std::min(uncompressed, stored);
-  return std::min({uncompressed, kTypicalPageBytes + stored, stored * kDictionaryRatio});
+  if (stored <= 0 || stored > sizes->compressed) {
+    sizes->dictionary_compressed = std::min(sizes->compressed, kTypicalPageBytes);
+    sizes->dictionary_uncompressed = std::min(sizes->uncompressed, kTypicalPageBytes);
+    return;
+  }
+  sizes->dictionary_compressed = stored;
+  sizes->dictionary_uncompressed = std::min(
+      sizes->uncompressed, sizes->is_plain ? stored : std::min(kTypicalPageBytes + stored, stored * kDictionaryRatio));
 }
 
 ChunkSizes SizesOf(const parquet::ColumnChunkMetaData& chunk) {
@@ -61,12 +73,16 @@ ChunkSizes SizesOf(const parquet::ColumnChunkMetaData& chunk) {
   sizes.values = Plausible(chunk.num_values());
   sizes.compressed = Plausible(chunk.total_compressed_size());
   sizes.uncompressed = Plausible(chunk.total_uncompressed_size());
-  sizes.dictionary_uncompressed = DictionaryBytes(chunk, sizes.uncompressed);
+  sizes.is_plain = chunk.compression() == parquet::Compression::UNCOMPRESSED;
+  SetDictionary(chunk, &sizes);
   const int64_t pages = DataPages(chunk);
   const auto page_of = [&](int64_t bytes) {
-    return pages > 0 ? std::min(bytes, bytes / pages * kPageSpread) : std::min(bytes, kTypicalPageBytes);
+    if (pages == 0) return std::min(bytes, kTypicalPageBytes);
+    // Of few pages the last one can be next to nothing.
+    const int64_t least = pages <= kFewPages ? kTypicalPageBytes : 0;
+    return std::min(bytes, std::max(bytes / pages * kPageSpread, least));
   };
-  sizes.page_compressed = page_of(sizes.compressed);
+  sizes.page_compressed = page_of(sizes.compressed - sizes.dictionary_compressed);
   sizes.page_uncompressed = page_of(sizes.uncompressed);
   return sizes;
 }
@@ -96,7 +112,6 @@ int64_t StoredAndFinalWidth(const parquet::ColumnDescriptor& leaf) {
 
 // Through Arrow: stream buffer, a stored and an unpacked page, the dictionary's page and its values.
 int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, int64_t buffer_bytes) {
-  const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
   // Where the chunk is longer than the buffer, it is grown once to look at a header across its end, or to hold a page;
   // both copies count meanwhile.
   const int64_t stream =
@@ -107,18 +122,43 @@ int64_t DecodeBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& le
     constexpr int64_t kViewBytes = 16;
     dictionary += std::min(dictionary * 2, sizes.values * kViewBytes);
   }
-  return stream + sizes.page_compressed + page + dictionary;
+  return stream + sizes.largest_page() + sizes.unpacked_page() + dictionary;
 }
 
-// What DirectColumn has of a chunk: the stored bytes (ChunkStream's pages are views of what was read), an unpacked
-// page, and the dictionary as slot values or, where these would be too many, as it is.
+// What ChunkStream has: pages are views of what was read. What is longer than the buffer makes it grow, and both copies
+// count meanwhile.
+int64_t ChunkStreamBytes(const ChunkSizes& sizes, int64_t buffer_bytes) {
+  if (sizes.compressed <= buffer_bytes) return sizes.compressed;
+  const int64_t roomy = std::min(sizes.compressed, sizes.largest_page() + sizes.page_compressed / 4);
+  return 2 * buffer_bytes + parquet::kDefaultBufferSize + roomy;
+}
+
+int64_t ViewsOfDictionary(const ChunkSizes& sizes, int64_t stored_width) {
+  return std::min(sizes.dictionary_uncompressed / stored_width, sizes.values) * int64_t{sizeof(BytesView)};
+}
+
+constexpr int64_t kRounding = 4 * 64;  // Arrow's buffers are as long as multiples of 64.
+
+// What ListColumn has of a chunk beside its arrays.
+int64_t ListColumnBytes(const ChunkSizes& sizes, int64_t buffer_bytes) {
+  return ChunkStreamBytes(sizes, buffer_bytes) + sizes.unpacked_page() + sizes.dictionary_uncompressed + kRounding;
+}
+
+// What BytesColumn has of a chunk beside its arrays: a dictionary is kept, or where nothing is unpacked the window in
+// which it was read.
+int64_t BytesColumnBytes(const ChunkSizes& sizes, int64_t buffer_bytes) {
+  constexpr int64_t kStoredWidth = 4 + 4;
+  const int64_t dictionary = sizes.is_plain ? std::min(sizes.page_compressed, sizes.dictionary_compressed) +
+                                                  std::min(sizes.dictionary_uncompressed, buffer_bytes)
+                                            : sizes.dictionary_uncompressed;
+  return ChunkStreamBytes(sizes, buffer_bytes) + sizes.unpacked_page() + dictionary +
+         ViewsOfDictionary(sizes, kStoredWidth) + bytes_column::kScratchBytes + kRounding;
+}
+
+// What DirectColumn has of a chunk: the stored bytes, an unpacked page, and the dictionary as slot values or, where
+// these would be too many, as it is.
 int64_t DirectColumnBytes(const ChunkSizes& sizes, const parquet::ColumnDescriptor& leaf, const Converter& converter,
                           int64_t buffer_bytes) {
-  // What is longer than the buffer makes it grow, and both copies count meanwhile.
-  const int64_t stream = sizes.compressed > buffer_bytes
-                             ? 2 * buffer_bytes + parquet::kDefaultBufferSize + sizes.page_compressed
-                             : sizes.compressed;
-  const int64_t page = std::max(sizes.page_uncompressed, sizes.dictionary_uncompressed);
   const bool is_bytes = leaf.physical_type() == parquet::Type::BYTE_ARRAY;
   const bool is_viewed = is_bytes || leaf.physical_type() == parquet::Type::FIXED_LEN_BYTE_ARRAY;
   const int64_t values =
@@ -126,9 +166,9 @@ int64_t DirectColumnBytes(const ChunkSizes& sizes, const parquet::ColumnDescript
   const int64_t stored_width = is_bytes ? 4 + 4 : PhysicalWidth(leaf);
   const int64_t length = sizes.dictionary_uncompressed / stored_width;
   const int64_t table = std::min(length * ByteWidth(converter.field().dtype), kMaxTableBytes);
-  const int64_t views = is_viewed ? std::min(length, sizes.values) * int64_t{sizeof(BytesView)} : 0;
-  constexpr int64_t kRounding = 4 * 64;  // Arrow's buffers are as long as multiples of 64.
-  return stream + page + values + views + std::max(table, sizes.dictionary_uncompressed) + kRounding;
+  const int64_t views = is_viewed ? ViewsOfDictionary(sizes, stored_width) : 0;
+  return ChunkStreamBytes(sizes, buffer_bytes) + sizes.unpacked_page() + values + views +
+         std::max(table, sizes.dictionary_uncompressed) + kRounding;
 }
 
 int64_t UnencodedBytes(const parquet::ColumnChunkMetaData& chunk, const ChunkSizes& sizes) {
@@ -204,12 +244,17 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
     const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(i);
     const auto chunk = metadata->ColumnChunk(i);
     const ChunkSizes sizes = SizesOf(*chunk);
-    const auto field = use_direct_decode ? ListField(file, row_group, {leaf.path()->ToDotVector()[0], {}}) : nullptr;
-    const int64_t arrays = field != nullptr ? list_column::ArrayBytes(file, row_group, *field, i, rows)
+    const ColumnPath path{leaf.path()->ToDotVector()[0], {}};
+    const auto lists = use_direct_decode ? ListField(file, row_group, path) : nullptr;
+    const bool is_bytes = use_direct_decode && BytesField(projection, file, path) != nullptr;
+    const int64_t arrays = lists != nullptr ? list_column::ArrayBytes(file, row_group, *lists, i, rows)
                                             : ArrayBytes(*chunk, sizes, leaf, std::min(rows, num_rows), num_rows);
-    const bool is_bytes = use_direct_decode && leaf.physical_type() == parquet::Type::BYTE_ARRAY;
-    bytes += DecodeBytes(sizes, leaf, buffer_bytes) + arrays * (projection.selects_rows() ? 2 : 1) +
-             (is_bytes ? bytes_column::kScratchBytes : 0);
+    bytes += arrays * (projection.selects_rows() ? 2 : 1);
+    if (lists != nullptr) {
+      bytes += ListColumnBytes(sizes, buffer_bytes);
+    } else {
+      bytes += is_bytes ? BytesColumnBytes(sizes, buffer_bytes) : DecodeBytes(sizes, leaf, buffer_bytes);
+    }
   }
   return bytes;
 }

@@ -258,6 +258,50 @@ TEST(BytesColumnTest, AsArrowReadsThem) {
   }
 }
 
+// Photos as pyarrow writes them: nearly all of a row group is its dictionary, read into the window that later pages do
+// not get. Where nothing is unpacked it is not copied: the estimate has it once.
+TEST(BytesColumnTest, ALargeDictionary) {
+  ASSERT_TRUE(arrow::compute::Initialize().ok());
+  constexpr int64_t kRows = 300, kRowBytes = 20000;
+  Random random(5);
+  arrow::BinaryBuilder builder;
+  for (int64_t row = 0; row < kRows; ++row) {
+    std::string bytes(kRowBytes, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    ASSERT_TRUE(builder.Append(bytes).ok());
+  }
+  const auto table = arrow::Table::Make(arrow::schema({arrow::field("x", arrow::binary())}), {Must(builder.Finish())});
+  for (const auto codec : {parquet::Compression::UNCOMPRESSED, parquet::Compression::SNAPPY}) {
+    for (const int64_t limit : {int64_t{10} << 20, int64_t{1} << 20}) {  // Plain pages follow where it is passed.
+      Builder properties;
+      properties.compression(codec)->dictionary_pagesize_limit(limit)->write_batch_size(16)->data_pagesize(50000);
+      const auto bytes = Write(*table, properties.build());
+      ExpectSameTexts(bytes);
+      const auto file = Must(OpenBytes(bytes));
+      constexpr int64_t kPieceRows = 10;
+      const auto pool = RoomyPool();
+      auto reader = Must(OpenRowGroupPieces(file, 0, ProjectColumn(*file), {0}, pool, kPieceRows, 0, true));
+      while (Must(reader->Next()).rows != nullptr) continue;
+      const int64_t estimate = EstimatePieceBytes(*file, 0, ProjectColumn(*file), {0}, kPieceRows, true);
+      EXPECT_GE(estimate, pool->max_memory());
+      if (codec == parquet::Compression::UNCOMPRESSED) {
+        EXPECT_LE(pool->max_memory(), std::min(limit, kRows * kRowBytes) * 5 / 4 + (1 << 20));
+        EXPECT_LE(estimate, std::min(limit, kRows * kRowBytes) * 5 / 4 + (2 << 20));
+      }
+    }
+  }
+}
+
+// Of indices that are read into the next window, the values are still those of the dictionary.
+TEST(BytesColumnTest, ADictionaryStaysWhileItsIndicesAreRead) {
+  ASSERT_TRUE(arrow::compute::Initialize().ok());
+  const auto table = arrow::Table::Make(arrow::schema({arrow::field("x", arrow::utf8(), false)}),
+                                        {MakeTexts(arrow::utf8(), 100000, false, 5000, 6)});
+  Builder properties;
+  properties.compression(parquet::Compression::UNCOMPRESSED)->data_pagesize(5000)->write_batch_size(500);
+  ExpectSameTexts(Write(*table, properties.build()));
+}
+
 TEST(BytesColumnTest, OtherEncodings) {
   ASSERT_TRUE(arrow::compute::Initialize().ok());
   for (const auto encoding :

@@ -240,7 +240,8 @@ TEST(RowGroupReaderTest, EstimatesHold) {
   constexpr int64_t kBuffer = 64 << 10;  // What does not grow with the column.
   for (const Nulls nulls : {Nulls::kRequired, Nulls::kSome}) {
     const auto table = MakeTable(100000, nulls);
-    for (const auto codec : {parquet::Compression::SNAPPY, parquet::Compression::ZSTD}) {
+    for (const auto codec :
+         {parquet::Compression::SNAPPY, parquet::Compression::ZSTD, parquet::Compression::UNCOMPRESSED}) {
       const auto file = Must(OpenBytes(Write(*table, Builder().compression(codec)->build())));
       const Projection projection = Must(ProjectAll(*file));
       for (const int output : Outputs(projection)) {
