@@ -24,6 +24,7 @@
 #include "memory/reserved_pool.h"
 #include "ops/converter.h"
 #include "penstock/ledger.h"
+#include "source/column_pages.h"
 #include "source/row_group_reader.h"
 
 namespace penstock {
@@ -208,6 +209,23 @@ void LineitemReadBatch(benchmark::State& state, const std::vector<std::string>& 
   state.SetItemsProcessed(state.iterations() * file->metadata->num_rows());
 }
 
+// The bound: pages are read, checked and unpacked, and nobody looks at them.
+void LineitemPagesAlone(benchmark::State& state, const std::vector<std::string>& names) {
+  constexpr int64_t kBufferBytes = int64_t{64} << 10;
+  const auto file = Lineitem();
+  for (auto _ : state) {
+    for (int g = 0; g < file->metadata->num_row_groups(); ++g) {
+      for (const std::string& name : names) {
+        const int leaf = file->metadata->schema()->ColumnIndex(name);
+        const auto pages =
+            OpenColumnPages(*file, g, leaf, MakeReaderProperties(arrow::default_memory_pool(), kBufferBytes));
+        while (pages->NextPage() != nullptr) continue;
+      }
+    }
+  }
+  state.SetItemsProcessed(state.iterations() * file->metadata->num_rows());
+}
+
 // As a block: row groups to Arrow arrays in pieces, each converted to slots.
 void LineitemPieces(benchmark::State& state, const std::vector<std::string>& names) {
   const auto file = Lineitem();
@@ -239,9 +257,11 @@ BENCHMARK_CAPTURE(LineitemReadBatch, FourInts, kFourInts)
     ->Arg(1024)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemDirect, FourInts, kFourInts)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(LineitemPagesAlone, FourInts, kFourInts)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemPieces, FourInts, kFourInts)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemReadBatch, Numbers, kNumbers)->Arg(128)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemDirect, Numbers, kNumbers)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(LineitemPagesAlone, Numbers, kNumbers)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemPieces, Numbers, kNumbers)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemReadBatch, Decimals, kDecimals)->Arg(128)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(LineitemDirect, Decimals, kDecimals)->Unit(benchmark::kMillisecond);
