@@ -112,7 +112,7 @@ for _ in range(4):
     rows = []
     for batch in loader:
         assert cuda.is_locked(address_of(batch)) and cuda.is_locked(address_of(batch) + 8 * ROWS - 1)
-        rows.append(np.array(batch["x"]))
+        rows.append(np.asarray(batch["x"]).copy())
     assert (np.sort(np.concatenate(rows)) == np.arange(6 * ROWS)).all()
 stats, plan = loader.stats().to_dict(), loader.explain().to_dict()
 assert 1 < cuda.get("locks") == stats["slots_locked"] <= plan["slots"], (stats, plan)
