@@ -1,7 +1,6 @@
 #include "device/cuda_page_locker.h"
 
 #include <arrow/status.h>
-#include <unistd.h>
 
 #include <utility>
 
@@ -45,13 +44,11 @@ arrow::Result<std::shared_ptr<CudaPageLocker>> CudaPageLocker::Make(int device) 
 }
 
 CudaPageLocker::CudaPageLocker(std::shared_ptr<const CudaDriver> driver, int device)
-    : driver_(std::move(driver)), wanted_device_(device), pid_(getpid()) {}
+    : driver_(std::move(driver)), wanted_device_(device) {}
 
 CudaPageLocker::~CudaPageLocker() {
-  if (context_ != nullptr && !IsInForkedChild()) driver_->PrimaryCtxRelease(device_);
+  if (context_ != nullptr) driver_->PrimaryCtxRelease(device_);
 }
-
-bool CudaPageLocker::IsInForkedChild() const { return getpid() != pid_; }
 
 // A context on a device that nobody uses would be memory taken there for nothing, by each process of a node.
 CudaDriver::Device CudaPageLocker::ChooseDevice() const {
@@ -106,14 +103,12 @@ arrow::Status CudaPageLocker::Lock(uint8_t* data, int64_t bytes) {
 
 // What it answers changes nothing: at the end of the process the driver may be gone already, and its locks with it.
 void CudaPageLocker::Unlock(uint8_t* data) {
-  if (IsInForkedChild()) return;
   const Current current(*driver_, context());
   driver_->MemHostUnregister(data);
 }
 
 // All that this process uses: pages are locked for each of them. An error of a device is whoever's that uses it next.
 void CudaPageLocker::WaitForDevices() {
-  if (IsInForkedChild()) return;
   for (int i = 0; i < driver_->num_devices(); ++i) {
     CudaDriver::Device device = 0;
     unsigned flags = 0;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <arrow/result.h>
-#include <sys/types.h>
 
 #include <memory>
 
@@ -15,7 +14,7 @@ namespace penstock {
 /// of one device, which is the one that torch and the CUDA runtime use, so that they find the memory page-locked; the
 /// context is kept from Open() on, for as long as this lives.
 ///
-/// In a forked child it does nothing: what the parent has of CUDA is of no use there.
+/// Fork: not to be used in the child, nor destroyed there: nothing of CUDA may be called in it.
 class CudaPageLocker : public PageLocker {
  public:
   /// Looks for the driver, but makes no context yet: that takes some hundred MiB on the device.
@@ -38,11 +37,9 @@ class CudaPageLocker : public PageLocker {
   CudaPageLocker(std::shared_ptr<const CudaDriver> driver, int device);
   CudaDriver::Device ChooseDevice() const;
   CudaDriver::Context context() PENSTOCK_EXCLUDES(mu_);
-  bool IsInForkedChild() const;
 
   const std::shared_ptr<const CudaDriver> driver_;
   const int wanted_device_;
-  const pid_t pid_;
 
   Mutex mu_;
   CudaDriver::Device device_ PENSTOCK_GUARDED_BY(mu_) = -1;

@@ -19,7 +19,7 @@ class PageLocker {
   virtual arrow::Status Open() = 0;
   /// Locks whole pages, and touches all of them. \return UnknownError where the driver refuses.
   virtual arrow::Status Lock(uint8_t* data, int64_t bytes) = 0;
-  /// Of what was locked, once, before it is unmapped. Nothing in a forked child, whose parent has it locked.
+  /// Of what was locked, once, before it is unmapped.
   virtual void Unlock(uint8_t* data) = 0;
   /// Returns when the devices have done all that they had been given.
   virtual void WaitForDevices() = 0;

@@ -21,6 +21,16 @@ using source_testing::TableOf;
 constexpr int64_t kBatchRows = 150'000;  // Over 1 MiB: one batch is a slot.
 constexpr int64_t kNumBatches = 6;
 
+/// While it lives, the devices have work.
+class BusyDevices {
+ public:
+  explicit BusyDevices(const FakeCuda& cuda) : cuda_(cuda) { cuda_.Set("is_busy", 1); }
+  ~BusyDevices() { cuda_.Set("is_busy", 0); }
+
+ private:
+  const FakeCuda& cuda_;
+};
+
 class PinnedSlotsTest : public ::testing::Test {
  protected:
   static LoaderOptions Options() {
@@ -45,6 +55,13 @@ class PinnedSlotsTest : public ::testing::Test {
     auto batch = loader.Next();
     EXPECT_TRUE(batch.ok()) << batch.status();
     return batch.ok() ? std::move(*batch) : std::nullopt;
+  }
+
+  static int64_t BytesCopied(const Loader& loader) {
+    for (const StatsReport::Stage& stage : loader.Stats().stages) {
+      if (stage.name == "transform") return stage.bytes;
+    }
+    return 0;
   }
 
   static const int64_t* Values(const Batch& batch) { return reinterpret_cast<const int64_t*>(batch.column(0).values); }
@@ -98,13 +115,17 @@ TEST_F(PinnedSlotsTest, EachSlotIsLockedOnce) {
   }
 }
 
-// The consumer would wait for it, with the GIL where it is Python's.
+// The consumer would wait for it, with the GIL where it is Python's. Also where slots are opened because it keeps some.
 TEST_F(PinnedSlotsTest, TheConsumerLocksNothingWhereThereAreWorkers) {
-  auto loader = MakeLoader(Options());
-  ASSERT_NE(loader, nullptr);
-  ReadEpoch(*loader);
-  EXPECT_GT(cuda_.Get("locks"), 2);
-  EXPECT_EQ(cuda_.Get("locks_here"), 0);
+  {
+    auto loader = MakeLoader(Options());
+    ASSERT_NE(loader, nullptr);
+    ASSERT_TRUE(loader->StartEpoch().ok());
+    std::vector<Batch> kept;
+    while (auto batch = Next(*loader)) kept.push_back(std::move(*batch));
+    EXPECT_EQ(cuda_.Get("locks"), kNumBatches);
+    EXPECT_EQ(cuda_.Get("locks_here"), 0);
+  }
   LoaderOptions options = Options();
   options.num_workers = 0;
   auto here = MakeLoader(std::move(options));
@@ -124,7 +145,32 @@ TEST_F(PinnedSlotsTest, ABatchThatIsKeptStaysLocked) {
   EXPECT_TRUE(cuda_.IsLocked(Values(*batch)));
   loader.reset();
   EXPECT_TRUE(cuda_.IsLocked(Values(*batch)));
+  const int64_t waits = cuda_.Get("waits");
   batch.reset();
+  EXPECT_EQ(cuda_.Get("waits"), waits + 1);  // A copy may still be reading it.
+  cuda_.ExpectAllIsGivenBack();
+}
+
+// Slots that no worker has come round to map are given back.
+TEST_F(PinnedSlotsTest, ClosedBeforeASlotIsMapped) {
+  LoaderOptions options = Options();
+  options.num_workers = 1;
+  options.prefetch_batches = 2;
+  auto loader = MakeLoader(std::move(options));
+  ASSERT_NE(loader, nullptr);
+  ASSERT_TRUE(loader->StartEpoch().ok());
+  const int64_t num_open = loader->Explain()->slots - 1;  // Until the caller keeps some.
+  while (BytesCopied(*loader) < num_open * kBatchRows * 8) std::this_thread::yield();
+  cuda_.Set("is_locking_held", 1);
+  std::vector<std::optional<Batch>> kept;
+  for (int64_t i = 0; i < num_open; ++i) kept.push_back(Next(*loader));
+  std::jthread closing([&] { loader->Close(); });
+  while (!loader->is_closed()) std::this_thread::yield();
+  cuda_.Set("is_locking_held", 0);
+  closing.join();
+  EXPECT_EQ(loader->Memory()[Account::kSlots].current_bytes, 0);
+  kept.clear();
+  loader.reset();
   cuda_.ExpectAllIsGivenBack();
 }
 
@@ -202,21 +248,25 @@ TEST_F(PinnedSlotsTest, TheFixedPartIsLocked) {
 
 // The device of the thread that starts the epoch; else one that is in use: no context is made on any other.
 TEST_F(PinnedSlotsTest, TheContextIsThatOfTheCallersDevice) {
+  cuda_.Use(0);
   cuda_.Use(1);
   {
     auto loader = MakeLoader(Options());
     ASSERT_NE(loader, nullptr);
-    EXPECT_EQ(cuda_.Get("retained"), 1);  // The caller's own.
+    EXPECT_EQ(cuda_.Get("retained"), 2);  // The caller's own.
+    ReadEpoch(*loader);
+    EXPECT_EQ(cuda_.Get("retained_1"), 2);
+    EXPECT_EQ(cuda_.Get("retained"), 3);
+  }
+  cuda_.Leave(1);
+  cuda_.Leave(0);
+  cuda_.Use(1);
+  std::jthread([&] {
+    auto loader = MakeLoader(Options());
     ReadEpoch(*loader);
     EXPECT_EQ(cuda_.Get("retained_1"), 2);
     EXPECT_EQ(cuda_.Get("retained"), 2);
-    std::jthread([&] {
-      auto other = MakeLoader(Options());
-      ReadEpoch(*other);
-      EXPECT_EQ(cuda_.Get("retained_1"), 3);
-      EXPECT_EQ(cuda_.Get("retained"), 3);
-    }).join();
-  }
+  }).join();
   cuda_.Leave(1);
   LoaderOptions options = Options();
   options.pin_device = 1;
@@ -239,7 +289,7 @@ TEST_F(PinnedSlotsTest, SlotsAreNotUsedAgainBeforeTheDevicesHaveReadThem) {
   auto loader = MakeLoader(Options());
   ASSERT_NE(loader, nullptr);
   ASSERT_TRUE(loader->StartEpoch().ok());
-  cuda_.Set("is_busy", 1);
+  std::optional<BusyDevices> busy(cuda_);
   std::vector<const int64_t*> dead;
   for (int64_t i = 0; i < 2; ++i) dead.push_back(Values(*Next(*loader)));
   // The consumer is no further ahead than that.
@@ -251,7 +301,7 @@ TEST_F(PinnedSlotsTest, SlotsAreNotUsedAgainBeforeTheDevicesHaveReadThem) {
     EXPECT_EQ(dead[static_cast<size_t>(i)][0], i * kBatchRows);
     EXPECT_EQ(dead[static_cast<size_t>(i)][kBatchRows - 1], (i + 1) * kBatchRows - 1);
   }
-  cuda_.Set("is_busy", 0);
+  busy.reset();
   for (int64_t i = 2; i < kNumBatches; ++i) EXPECT_EQ(Values(*Next(*loader))[0], i * kBatchRows);
 }
 
@@ -263,7 +313,7 @@ TEST_F(PinnedSlotsTest, ASlotThatADeviceReadsIsNotCalledKept) {
   auto loader = MakeLoader(std::move(options));
   ASSERT_NE(loader, nullptr);
   ASSERT_TRUE(loader->StartEpoch().ok());
-  cuda_.Set("is_busy", 1);
+  std::optional<BusyDevices> busy(cuda_);
   Next(*loader);  // Dies at once.
   std::vector<std::optional<Batch>> kept;
   kept.push_back(Next(*loader));
@@ -273,7 +323,7 @@ TEST_F(PinnedSlotsTest, ASlotThatADeviceReadsIsNotCalledKept) {
     ASSERT_TRUE(batch.ok()) << batch.status();
     if (!timed_out) kept.push_back(std::move(*batch));
   }
-  cuda_.Set("is_busy", 0);
+  busy.reset();
   EXPECT_EQ(Values(*Next(*loader))[0], static_cast<int64_t>(1 + kept.size()) * kBatchRows);
   // But to keep them all is still an error.
   while (true) {

@@ -36,6 +36,7 @@ int64_t num_wrong = 0;         // Calls that a right program does not make.
 int64_t refuse_from = -1;      // Locks refused: from the n-th on.
 int64_t num_waits = 0;         // Of cuCtxSynchronize.
 bool is_busy = false;          // The devices have work: cuCtxSynchronize waits.
+bool is_locking_held = false;  // cuMemHostRegister waits.
 bool is_down = false;          // As after the driver's own end.
 int retained[kMostDevices] = {};
 char contexts[kMostDevices];  // Their addresses are the contexts.
@@ -135,7 +136,8 @@ EXPORT Result cuCtxSynchronize() {
 }
 
 EXPORT Result cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
-  const std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [] { return !is_locking_held; });
   const auto address = reinterpret_cast<uintptr_t>(data);
   // In a context, for all devices, and in the mode in which it breaks no graph that another thread captures.
   if (stack.empty() || flags != 1 || capture_mode != 2 || !IsMapped(address, bytes)) return Wrong(kInvalidValue);
@@ -179,13 +181,14 @@ EXPORT Result cuThreadExchangeStreamCaptureMode(int* mode) {
 
 // --- For the tests ---
 
-/// Sets "num_devices", "refuse_from", "is_busy", "is_down".
+/// Sets "num_devices", "refuse_from", "is_busy", "is_locking_held", "is_down".
 EXPORT void fake_cuda_set(const char* name, int64_t value) {
   const std::lock_guard lock(mutex);
   const std::string what(name);
   if (what == "num_devices") num_devices = static_cast<int>(value);
   if (what == "refuse_from") refuse_from = value;
   if (what == "is_busy") is_busy = value != 0;
+  if (what == "is_locking_held") is_locking_held = value != 0;
   if (what == "is_down") {
     is_down = value != 0;
     registered.clear();
@@ -234,7 +237,7 @@ EXPORT void fake_cuda_reset() {
   num_registered = static_cast<int64_t>(registered.size());
   num_unregistered = num_wrong = num_waits = 0;
   refuse_from = -1;
-  is_busy = is_down = false;
+  is_busy = is_locking_held = is_down = false;
   num_locked_here = 0;
 }
 
