@@ -13,6 +13,15 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "device" / "fake_cuda.cc"
 
 
+def has_driver() -> bool:
+    """Whether there is a real one."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def build(folder: Path) -> str | None:
     """Returns the library's path; None where there is no compiler."""
     compiler = shutil.which("g++") or shutil.which("c++")

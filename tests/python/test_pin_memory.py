@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import fake_cuda
@@ -15,15 +14,6 @@ from support import quiet_loader, run_python
 torch = pytest.importorskip("torch")
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def has_driver() -> bool:
-    """Whether there is a real one."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +54,7 @@ def address_of(batch):
 # --- Without a driver -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(has_driver(), reason="there is a driver here")
+@pytest.mark.skipif(fake_cuda.has_driver(), reason="there is a driver here")
 def test_no_driver(numbers: str) -> None:
     """It is looked for when the loader is made; the error says what to do."""
     with pytest.raises(RuntimeError, match=r"NVIDIA's driver, and there is none.*or leave pin_memory out"):
@@ -263,29 +253,59 @@ else:
     )
 
 
+GPU_1 = """
+import penstock._loader
+import torch
+from penstock._device import DeviceCopier
+
+penstock._loader.check_device = lambda device, format: torch.device("cuda", 1)
+DeviceCopier.__init__ = lambda self, core, device: None
+DeviceCopier.copy = lambda self, batch: (batch, None)
+DeviceCopier.deliver = lambda self, batch, event: batch
+
+def loader_for_gpu(**options):
+    return loader_of(pin_memory=False, device="cuda", **options)
+"""
+
+
+def test_a_device_locks_by_itself(driver: str) -> None:
+    """device="cuda:1" locks slots in that GPU's context, and waits for it where user code may copy."""
+    run_with(
+        driver,
+        GPU_1
+        + """
+for collate_fn in (None, lambda batch: batch):
+    loader = loader_for_gpu(collate_fn=collate_fn)
+    for number, batch in enumerate(loader):
+        assert cuda.is_locked(address_of(batch)) and batch["x"][0] == number * ROWS
+    assert number == 5 and loader.stats().to_dict()["slots_locked"] > 0
+    assert cuda.get("retained") == cuda.get("retained_1") == 1
+    assert (cuda.get("waits") > 0) == (collate_fn is not None)
+    loader.close()
+    del loader, batch
+    gc.collect()
+    cuda.assert_all_is_given_back()
+loader = loader_for_gpu(_pin_for_device=False)
+next(iter(loader))
+assert loader.stats().to_dict()["slots_locked"] == 0
+""",
+    )
+
+
 def test_a_device_goes_on_without(driver: str) -> None:
     """For device="cuda" a refusal is a warning, once, and stands in the statistics; batches are right."""
     run_with(
         driver,
-        """
-import dataclasses
+        GPU_1
+        + """
 import warnings
-import penstock._loader
-import torch
-from penstock._device import DeviceCopier
-from penstock._epoch import Epoch
 
-penstock._loader._pin_memory = lambda options, code: "where possible"
-DeviceCopier.__init__ = lambda self, core, device: None
-DeviceCopier.copy = lambda self, batch: (batch, None)
-DeviceCopier.deliver = lambda self, batch, event: batch
-loader = loader_of(pin_memory=False)
-code = dataclasses.replace(loader._user_code, device=torch.device("meta"))
+loader = loader_for_gpu()
 cuda.set("refuse_from", 1)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
-        assert rows_of(Epoch(loader._core, code)) == list(range(6 * ROWS))
+        assert rows_of(loader) == list(range(6 * ROWS))
 (warning,) = caught
 assert warning.category is RuntimeWarning
 assert "not page-locked, which makes copying them slower: a slot of 1.1 MiB" in str(warning.message), warning
