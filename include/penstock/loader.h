@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "penstock/batch.h"
@@ -90,6 +91,8 @@ class Loader {
   [[nodiscard]] virtual arrow::Result<Explanation> Explain() = 0;
   virtual StatsReport Stats() const = 0;
   virtual MemoryReport Memory() const = 0;
+  /// With PinMemory::kWherePossible: why slots are not page-locked; empty where none was refused.
+  virtual std::string PinRefusal() const = 0;
   /// Batches whose memory the caller still holds.
   virtual int64_t held_batches() const = 0;
   /// The options, with num_workers resolved.

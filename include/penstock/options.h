@@ -36,6 +36,10 @@ enum class Uneven { kDrop, kRepeat };
 /// that pass, which are counted first.
 enum class Balance { kNone, kRows };
 
+/// Whether slots are page-locked, for copies to a GPU. kWherePossible: where the driver refuses, they stay as they are,
+/// and the statistics say so. kRequired: a refusal is an error.
+enum class PinMemory { kNo, kWherePossible, kRequired };
+
 /// A part of the rows, chosen by a number in [0, 1) that is drawn for each: those with begin <= number < end. Samples
 /// with one seed whose bounds do not overlap have no row in common.
 struct RowSample {
@@ -79,6 +83,16 @@ struct LoaderOptions {
   std::vector<Transform> transforms;
   NullPolicy nulls;
   Layout layout = Layout::kTensor;
+
+  /// Slots that batches are views of are locked in memory, through NVIDIA's driver, which is found at run time. Of
+  /// columns whose rows vary in size, what is per row is; their values are not.
+  PinMemory pin_memory = PinMemory::kNo;
+  /// The GPU whose primary context is taken for that; -1: the one that is current on the thread that calls
+  /// StartEpoch(), else the first that this process uses, else GPU 0. Slots are locked for all of them.
+  int pin_device = -1;
+  /// Who copies batches to a GPU waits for the end of each copy before letting go of the batch. False: a slot that
+  /// comes back is not used again before the GPUs have done all that they had been given by then.
+  bool waits_for_copies = false;
 
   int num_workers = -1;       ///< -1: the cores that this process may use; 0: all work on the caller's thread.
   int prefetch_batches = -1;  ///< Finished batches ahead; -1 ("auto"): one slot, and more where it helps.

@@ -60,6 +60,9 @@ struct StatsReport {
   int64_t rows_repeated = 0;  ///< ... that come again, so that all get as many.
   int64_t row_groups_pruned = 0;
   int64_t rows_filtered = 0;
+  int64_t slots_locked = 0;  ///< How often a slot was page-locked (LoaderOptions::pin_memory)...
+  double lock_s = 0;         ///< ... the time that it took, on the workers...
+  std::string lock_refusal;  ///< ... and why slots are not locked; empty where none was refused.
   MemoryReport memory;
   std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "collate", "finalize",
                            ///< "budget", "slots" or "none" (too little ran to tell).
@@ -82,6 +85,7 @@ struct Explanation {
   int64_t slots = 0;        ///< Open at once, the caller's included, before any growth.
   int64_t chunk_bytes = 0;  ///< Decode memory of the dearest row group that was looked at.
   int64_t metadata_bytes = 0;
+  int64_t locked_bytes = 0;         ///< Of all these slots, page-locked; 0 without pin_memory.
   int64_t shuffle_window_rows = 0;  ///< Rows that are mixed with each other; 0: no shuffle.
   int64_t shuffle_bytes = 0;        ///< The most that mixing them takes.
   int64_t memory_budget_bytes = 0;

@@ -99,6 +99,14 @@ def check_format(format: object) -> str:
     return format
 
 
+def check_pin_memory(pin_memory: object, format: str) -> bool:
+    if check_bool("pin_memory", pin_memory) and format == "pandas":
+        raise ValueError(
+            "pin_memory has no use with format='pandas': frames are copies of what would be locked"
+        )
+    return bool(pin_memory)
+
+
 def check_uneven(uneven: object) -> str:
     if not isinstance(uneven, str) or uneven not in ("drop", "repeat"):
         raise ValueError(f"uneven is 'drop' or 'repeat', got {uneven!r}")

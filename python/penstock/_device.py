@@ -74,7 +74,7 @@ class DeviceCopier:
         torch = self._torch
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             moved = map_tensors(batch, self._copy_tensor)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event(blocking=True)  # To wait for it must not take a core from the workers.
             event.record(self._stream)
         event.synchronize()  # Without the GIL. Until here `batch` holds the memory that is read.
         return moved, event

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,7 @@ class Epoch(Iterator[Any]):
                 self.close()
                 raise
             if rows > 0:
+                self._warn_of_refusal()
                 return value
             self.close()
             self._report()
@@ -182,6 +184,15 @@ class Epoch(Iterator[Any]):
             raise SystemExit  # Ends a daemon thread without a message.
         self._check_usable()
         raise RuntimeError("the iterator was closed")
+
+    def _warn_of_refusal(self) -> None:
+        refusal = self._core.take_pin_refusal() if self._copier is not None else ""
+        if refusal:
+            warnings.warn(
+                f"batches for the device are not page-locked, which makes copying them slower: {refusal}",
+                RuntimeWarning,
+                stacklevel=3,  # From here through next() to the loop.
+            )
 
     def _report_if_due(self) -> None:
         if self._code.on_stats is None:

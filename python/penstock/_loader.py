@@ -28,6 +28,7 @@ from penstock._arguments import (
     check_int,
     check_nulls,
     check_on_error,
+    check_pin_memory,
     check_prefetch_batches,
     check_seconds,
     check_uneven,
@@ -118,9 +119,17 @@ class Loader:
         The most memory that this loader holds, in bytes or as "256MiB".
     in_order : bool, default True
         False: deliver whichever batch is complete.
+    pin_memory : bool, default False
+        Lock the memory of batches in place, so that a GPU copies from it by itself:
+        ``batch["x"].to("cuda", non_blocking=True)``. Needs NVIDIA's driver, which is found at run time. The
+        memory of a batch is not used again before the GPUs have done what they had been given when the batch
+        died. Values of columns whose rows vary in size (strings, lists) are not locked. Not with "pandas",
+        which copies.
     device : str or torch.device, optional
         "cuda" or "cuda:N": tensors are copied there on a stream of their own, at most one batch ahead, after
-        `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``.
+        `collate_fn` and before `finalize_fn`. "cpu": where they are. Needs ``format="torch"``. Batches are
+        page-locked then, as with `pin_memory`; where the driver refuses, they are copied as they are, with a
+        warning.
     shuffle : bool, default False
         Another order in each epoch, the same for the same data, `seed` and `shuffle_window`, whatever the
         workers: row groups are permuted over the whole data set, rows within windows that join many of them.
@@ -178,14 +187,15 @@ class Loader:
     ImportError
         If `format` is "torch" and there is no torch, or "pandas" and there is no pandas.
     RuntimeError
-        If `device` is a CUDA device and there is none.
+        If `device` is a CUDA device, or `pin_memory` is True, and there is no GPU; when iterating, if the
+        driver refuses to lock memory with `pin_memory`.
 
     Warns
     -----
     RuntimeWarning
         If ranks may get different numbers of batches (a filter without `balance`, `penstock.ops.pack`), or
         `num_workers` is above the number of cores, or `memory_budget` above the memory, that this process
-        may use.
+        may use. When iterating, once, if batches for `device` cannot be page-locked.
 
     Notes
     -----
@@ -222,6 +232,7 @@ class Loader:
         prefetch_batches: int | Literal["auto"] = "auto",
         memory_budget: int | str = "1GiB",
         in_order: bool = True,
+        pin_memory: bool = False,
         device: object = None,
         shuffle: bool = False,
         seed: int = 0,
@@ -239,6 +250,7 @@ class Loader:
         on_stats_every_s: float = 10.0,
         *,
         _direct_decode: bool = True,
+        _pin_for_device: bool = True,
         _shuffle_window_rows: int = 0,
     ) -> None:
         part = source if isinstance(source, Split) else None
@@ -259,6 +271,7 @@ class Loader:
             "prefetch_batches": check_prefetch_batches(prefetch_batches),
             "memory_budget": check_bytes("memory_budget", memory_budget),
             "in_order": check_bool("in_order", in_order),
+            "pin_memory": check_pin_memory(pin_memory, format),
             "device": device,
             "shuffle": check_bool("shuffle", shuffle),
             "seed": check_int("seed", seed, 0, MAX_UINT64),
@@ -275,6 +288,7 @@ class Loader:
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
             "_direct_decode": check_bool("_direct_decode", _direct_decode),
+            "_pin_for_device": check_bool("_pin_for_device", _pin_for_device),
             "_shuffle_window_rows": check_int(
                 "_shuffle_window_rows", _shuffle_window_rows, 0, MOST_WINDOW_ROWS
             ),
@@ -513,6 +527,13 @@ def _make_core(
         sample=None if part is None else (part.seed, part.begin, part.end),
         collate_workers=code.num_threads(options["num_workers"]),
         collate_batches=code.num_batches(options["num_workers"]),
+<<<<<<< HEAD
+=======
+        is_consumer_apart=code.is_any,
+        pin_memory=_pin_memory(options, code),
+        pin_device=-1 if code.device is None else code.device.index,
+        waits_for_copies=code.device is not None and code.collate_fn is None,
+>>>>>>> work-device
         order=_core.OrderChoices(
             rank=rank,
             world_size=world_size,
@@ -528,6 +549,12 @@ def _make_core(
         ),
         direct_decode=options["_direct_decode"],
     )
+
+
+def _pin_memory(options: dict[str, Any], code: UserCode) -> str:
+    if options["pin_memory"]:
+        return "required"
+    return "where possible" if code.device is not None and options["_pin_for_device"] else "no"
 
 
 def _serialize(expression: pc.Expression) -> bytes:

@@ -60,6 +60,9 @@ class PyLoader {
   /// Raise(), or where that is the matter the silent end of a daemon thread.
   [[noreturn]] void RaiseFromUse(const arrow::Status& status) const;
 
+  /// Loader::PinRefusal(), the first time that there is one.
+  std::string TakePinRefusal();
+
   /// Marks the calling thread as the one that starts an epoch or takes a batch; throws RuntimeError where there is one.
   class Turn {
    public:
@@ -80,6 +83,7 @@ class PyLoader {
   const pid_t pid_ = getpid();
   int64_t epoch_ = 0;  // Of epochs started.
   bool is_taken_ = false;
+  bool is_refusal_taken_ = false;
   bool is_closing_ = false;
   bool is_closed_at_exit_ = false;
 };

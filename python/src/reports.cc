@@ -99,6 +99,9 @@ nb::dict ToDict(const StatsReport& report) {
   out["num_workers"] = report.num_workers;
   out["slots_open"] = report.slots_open;
   out["slots_grown"] = report.slots_grown;
+  out["slots_locked"] = report.slots_locked;
+  out["lock_s"] = report.lock_s;
+  out["lock_refusal"] = report.lock_refusal;
   out["skipped"] = report.skipped;
   out["filled"] = report.filled;
   out["errors"] = report.errors;
@@ -126,6 +129,7 @@ nb::dict ToDict(const Explanation& report) {
   out["batches_per_slot"] = report.batches_per_slot;
   out["slot_bytes"] = report.slot_bytes;
   out["slots"] = report.slots;
+  out["locked_bytes"] = report.locked_bytes;
   out["chunk_bytes"] = report.chunk_bytes;
   out["metadata_bytes"] = report.metadata_bytes;
   out["memory_budget_bytes"] = report.memory_budget_bytes;

@@ -21,6 +21,7 @@ arrow::Result<uint8_t*> MapBytes(int64_t bytes, int more_flags) {
 }  // namespace
 
 SlotMemory::~SlotMemory() {
+  if (locker_ != nullptr) locker_->Unlock(data_);
   if (region_ != nullptr) {
     region_->GiveBack(data_);
   } else if (data_ != nullptr) {
@@ -37,6 +38,14 @@ arrow::Result<SlotMemory> SlotMemory::Map(int64_t fixed_bytes, int64_t arena_byt
   // Huge pages would make an arena of a few bytes one of 2 MiB.
   if (arena_bytes > 0) madvise(memory.data_ + fixed_bytes, static_cast<size_t>(arena_bytes), MADV_NOHUGEPAGE);
   return memory;
+}
+
+arrow::Status SlotMemory::Lock(std::shared_ptr<PageLocker> locker, int64_t bytes) {
+  // All of it is touched at once: huge pages, where the system has them, are fewer to find and to lock.
+  madvise(data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+  ARROW_RETURN_NOT_OK(locker->Lock(data_, bytes));
+  locker_ = std::move(locker);
+  return arrow::Status::OK();
 }
 
 void SlotMemory::Discard(int64_t offset) {

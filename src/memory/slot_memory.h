@@ -1,12 +1,14 @@
 #pragma once
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "memory/page_locker.h"
 #include "penstock/mutex.h"
 
 namespace penstock {
@@ -23,11 +25,13 @@ class SlotMemory {
   SlotMemory(SlotMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)),
-        region_(std::move(other.region_)) {}
+        region_(std::move(other.region_)),
+        locker_(std::move(other.locker_)) {}
   SlotMemory& operator=(SlotMemory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(region_, other.region_);
+    std::swap(locker_, other.locker_);
     return *this;
   }
   ~SlotMemory();
@@ -36,8 +40,13 @@ class SlotMemory {
   /// \param arena_bytes  address space behind the fixed part, of which little may be used.
   static arrow::Result<SlotMemory> Map(int64_t fixed_bytes, int64_t arena_bytes = 0);
 
+  /// Locks the first `bytes` (whole pages) in place until this dies. Once, and not for pieces of a region.
+  /// \return as PageLocker::Lock(); what is not locked can be used all the same.
+  arrow::Status Lock(std::shared_ptr<PageLocker> locker, int64_t bytes);
+
   uint8_t* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  bool is_locked() const { return locker_ != nullptr; }
 
   /// Gives the pages from `offset` on back to the system; they read as zeros again.
   void Discard(int64_t offset);
@@ -48,6 +57,7 @@ class SlotMemory {
   uint8_t* data_ = nullptr;
   int64_t bytes_ = 0;
   std::shared_ptr<SlotRegion> region_;  ///< That it is a piece of, if any.
+  std::shared_ptr<PageLocker> locker_;  ///< That has locked it, if any.
 };
 
 /// Address space that many slots of one size are cut from, next to each other, so that the system can back them with

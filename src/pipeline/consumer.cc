@@ -45,7 +45,7 @@ void Scheduler::HandOverLocked(int64_t index) {
   // Rows that a failure cut off from their batch are not given.
   const bool drops_last = plan_.drop_last || !plan_failure_.ok();
   hand_.num_batches = drops_last ? hand_.num_rows / batch_rows : (hand_.num_rows + batch_rows - 1) / batch_rows;
-  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
+  hand_.lease = std::make_shared<SlotLease>(CopyGate::Before(gate_, shared_from_this()), std::move(slot.storage));
   hand_.first_row = index * plan_.layout->rows();
   if (!plan_.is_counted()) TakeSourcePlacesLocked(index);
   open_.erase(found);
@@ -92,7 +92,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
     if (index >= 0) {
       HandOverLocked(index);
       lock.Unlock();
-      OpenSlots();
+      OpenSlots(/*is_worker=*/false);
       return true;
     }
     if (IsFailedLocked()) return failure_;
@@ -102,7 +102,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
       if (is_opening_tried) return KeptBatches();
       is_opening_tried = true;
       lock.Unlock();
-      OpenSlots();
+      OpenSlots(/*is_worker=*/false);
       lock.Lock();
       continue;
     }
@@ -123,7 +123,7 @@ arrow::Result<bool> Scheduler::TakeSlot(Deadline deadline, bool* timed_out) {
     }
     if (wants_slot) {
       lock.Unlock();
-      OpenSlots();
+      OpenSlots(/*is_worker=*/false);
       lock.Lock();
     }
   }

@@ -10,9 +10,12 @@
 #include <atomic>
 #include <thread>
 
+#include "device/cuda_page_locker.h"
 #include "memory/scratch_pool.h"
 #include "penstock/mutex.h"
+#include "pipeline/copy_gate.h"
 #include "pipeline/mixer.h"
+#include "pipeline/pinned_slots.h"
 #include "pipeline/scheduler.h"
 #include "pipeline/survey.h"
 #include "plan/order.h"
@@ -121,14 +124,17 @@ class LoaderImpl : public Loader {
     rows > 0 ? order_->Gave() : order_->GaveEnd();
   }
   void AddUserCode(UserCode stage, int64_t busy_ns) override { stats_->AddUserCode(stage, busy_ns); }
+  std::string PinRefusal() const override { return stats_->LockRefusal(); }
 
  private:
   arrow::Status CheckUsable() const;
+  arrow::Status InitPinning();
   arrow::Status DivideBudget(int64_t known_rows);
   static int64_t SlotBytes(const SlotLayout& layout, const Survey& survey);
   int64_t OneBatchSlotBytes(const Survey& survey) const;
   void SizeShuffle(const Survey& survey, int64_t data_rows);
-  int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches}; }
+  int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches} + gated_slots(); }
+  int gated_slots() const { return gate_ != nullptr ? 1 : 0; }
   int64_t MetadataBytes(const Survey& survey) const;
   int64_t LeastBudget(const Survey& survey) const;
   arrow::Result<std::optional<Batch>> NextBefore(SlotGiver::Deadline deadline, bool* timed_out);
@@ -161,6 +167,8 @@ class LoaderImpl : public Loader {
   const int fork_generation_;
 
   // Constant after Init().
+  std::shared_ptr<PinnedSlots> pinned_;  // Null without pin_memory...
+  std::shared_ptr<CopyGate> gate_;       // ... and where nobody copies from slots without waiting.
   std::unique_ptr<Source> source_;
   Projection projection_;
   std::unique_ptr<Order> order_;
@@ -192,6 +200,7 @@ class LoaderImpl : public Loader {
 arrow::Status LoaderImpl::Init() {
   ARROW_RETURN_NOT_OK(CheckOptions(options_));
   if (options_.num_workers < 0) options_.num_workers = AvailableCores();
+  ARROW_RETURN_NOT_OK(InitPinning());
   ARROW_ASSIGN_OR_RAISE(source_, MakeSource(options_, &stats_->io));
   if (options_.skips_errors) {
     options_.use_direct_decode = false;
@@ -216,6 +225,16 @@ arrow::Status LoaderImpl::Init() {
   ARROW_RETURN_NOT_OK(order_->Init());
   metadata_bytes_ += VocabularyBytes(projection_);
   return DivideBudget(options_.epochs > 1 ? -1 : known_rows);
+}
+
+arrow::Status LoaderImpl::InitPinning() {
+  if (options_.pin_memory == PinMemory::kNo) return arrow::Status::OK();
+  const bool is_required = options_.pin_memory == PinMemory::kRequired;
+  auto locker = CudaPageLocker::Make(options_.pin_device);
+  if (is_required) ARROW_RETURN_NOT_OK(locker.status());
+  pinned_ = std::make_shared<PinnedSlots>(locker.ValueOr(nullptr), is_required, locker.status(), ledger_, stats_);
+  if (locker.ok() && !options_.waits_for_copies) gate_ = std::make_shared<CopyGate>(*locker);
+  return arrow::Status::OK();
 }
 
 // What the front needs to make progress (two slots and what collate holds, one chunk) is set aside; a budget without
@@ -276,6 +295,7 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   }
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
                            rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
+  sizing_.collate_slots += gated_slots();
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
                                          options_.memory_budget_bytes, projection_.packing);
   sizing_.slot_bytes = SlotBytes(*layout_, first);
@@ -351,6 +371,7 @@ arrow::Status LoaderImpl::CheckUsable() const {
 arrow::Status LoaderImpl::StartEpoch() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   EndEpoch();
+  if (pinned_ != nullptr) ARROW_RETURN_NOT_OK(pinned_->Open(sizing_.all_slots()));
   ARROW_ASSIGN_OR_RAISE(Order::Start start, order_->StartRun());
   EpochPlan plan;
   plan.projection = &projection_;
@@ -372,12 +393,16 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.ledger = ledger_;
   plan.stats = stats_;
   plan.held_batches = held_batches_;
+  plan.pinned = pinned_;
+  plan.gate = gate_;
   MixPlan mix;
   if (start.is_shuffled) {
     mix.windows = std::move(start.windows);
     mix.rows = start.rows;
     mix.layout = layout_;
     mix.sizing = sizing_;
+    mix.pinned = std::move(plan.pinned);
+    mix.gate = std::move(plan.gate);
     mix.slab_rows = shuffle_.slab_rows;
     mix.is_threaded = options_.num_workers > 0;
     mix.drop_last = options_.drop_last;
@@ -409,6 +434,13 @@ arrow::Status LoaderImpl::StartEpoch() {
     workers_.emplace_back([epoch] {
       BecomeBatchWork();
       epoch->RunWorker();
+    });
+  }
+  if (gate_ != nullptr && options_.num_workers > 0) {
+    gate_->Start();
+    workers_.emplace_back([gate = gate_] {
+      BecomeBatchWork();
+      gate->Run();
     });
   }
   if (mixer != nullptr && options_.num_workers > 0) {
@@ -490,6 +522,7 @@ void LoaderImpl::AbandonAfterFork() {
   workers_.clear();
   new std::shared_ptr<Scheduler>(std::move(epoch_));
   new std::shared_ptr<Mixer>(std::move(mixer_));
+  new std::shared_ptr<PinnedSlots>(std::move(pinned_));
 }
 
 void LoaderImpl::End(bool is_closing) {
@@ -503,6 +536,7 @@ void LoaderImpl::End(bool is_closing) {
   if (epoch != nullptr) {
     if (mixer != nullptr) mixer->Stop();
     epoch->Stop();
+    if (gate_ != nullptr) gate_->Stop();
     for (auto& worker : workers_) worker.join();
     workers_.clear();
     if (mixer != nullptr) mixer->Clear();
@@ -512,6 +546,7 @@ void LoaderImpl::End(bool is_closing) {
     mixer_.reset();
   }
   if (is_closing && order_ != nullptr) order_->Close();
+  if (is_closing && pinned_ != nullptr) pinned_->Close();
   if (is_closing && std::exchange(is_metadata_charged_, false)) ledger_->Sub(Account::kMetadata, metadata_bytes_);
 }
 
@@ -563,6 +598,7 @@ arrow::Result<Explanation> LoaderImpl::Explain() {
   explanation.slot_bytes = SlotBytes(*layout_, *survey);
   explanation.slots = sizing_.all_slots();
   explanation.chunk_bytes = survey->most_chunk_bytes;
+  if (pinned_ != nullptr) explanation.locked_bytes = explanation.slots * layout_->bytes();
   explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
   explanation.shuffle_window_rows = options_.shuffle ? shuffle_.window_rows : 0;
   explanation.shuffle_bytes = shuffle_bytes_;

@@ -15,7 +15,7 @@ constexpr size_t kMostWindows = 2;
 }  // namespace
 
 Mixer::Mixer(MixPlan plan, std::shared_ptr<Scheduler> source)
-    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches),
+    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches, plan.gate),
       plan_(std::move(plan)),
       source_(std::move(source)),
       slab_bits_(std::countr_zero(static_cast<uint64_t>(plan_.slab_rows))),
@@ -235,6 +235,7 @@ bool Mixer::OpenSlotLocked() {
   if (IsSlotOpenLocked()) return true;
   if (!MayHaveSlotLocked()) return false;
   auto slot = std::make_unique<Slot>(*plan_.layout);
+  TakeKept(plan_.pinned.get(), &spare_);
   if (!spare_.empty()) {
     slot->storage = std::move(spare_.back());
     spare_.pop_back();
@@ -251,7 +252,7 @@ bool Mixer::OpenSlotLocked() {
   is_opening_slot_ = true;
   ++running_;
   mu_.Unlock();
-  auto memory = SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
+  auto memory = MapSlot(*plan_.layout, plan_.pinned.get());
   mu_.Lock();
   --running_;
   is_opening_slot_ = false;
@@ -360,6 +361,7 @@ arrow::Status Mixer::TakeArenas(Slot* slot, const int64_t* used) {
   if (more_bytes <= 0) return arrow::Status::OK();
   MutexLock lock(mu_);
   while (!plan_.ledger->TryAdd(Account::kSlots, more_bytes)) {
+    TakeKept(plan_.pinned.get(), &spare_);
     if (!spare_.empty()) {
       std::optional<ReturnedSlot> dropped(std::in_place, std::move(spare_.back()), plan_.ledger, Account::kSlots);
       spare_.pop_back();
@@ -405,8 +407,11 @@ void Mixer::Clear() {
     slab.swap(last_slab_);
     std::swap(failure, failure_);
   }
-  for (const auto& slot : slots) plan_.ledger->Sub(Account::kSlots, slot->storage.bytes);
-  for (const SlotStorage& storage : spare) plan_.ledger->Sub(Account::kSlots, storage.bytes);
+  for (const auto& slot : slots) spare.push_back(std::move(slot->storage));
+  for (SlotStorage& storage : spare) {
+    if (plan_.pinned != nullptr && plan_.pinned->Keep(&storage, Account::kSlots)) continue;
+    plan_.ledger->Sub(Account::kSlots, storage.bytes);
+  }
   source_.reset();  // Batches in the caller's hand keep this, and need none of that.
 }
 

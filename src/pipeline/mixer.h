@@ -24,8 +24,10 @@ struct MixPlan {
   int64_t rows = 0;                          ///< Of the run, that are given; kUnknownRows: those that the source has.
   std::shared_ptr<const SlotLayout> layout;  ///< Of the batches that are given.
   SlotSizing sizing;                         ///< Of the slots that are given.
-  int64_t slab_rows = 1;                     ///< Rows of a batch of `source`; a power of two.
-  bool is_threaded = true;                   ///< False: all work is done on the caller's thread.
+  std::shared_ptr<PinnedSlots> pinned;       ///< See EpochPlan.
+  std::shared_ptr<CopyGate> gate;
+  int64_t slab_rows = 1;    ///< Rows of a batch of `source`; a power of two.
+  bool is_threaded = true;  ///< False: all work is done on the caller's thread.
   bool drop_last = false;
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;

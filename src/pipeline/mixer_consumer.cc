@@ -32,7 +32,7 @@ bool Mixer::HandOverLocked() {
   const int64_t batch_rows = plan_.layout->batch_rows();
   hand_.num_batches = plan_.drop_last ? slot.done_rows / batch_rows : (slot.done_rows + batch_rows - 1) / batch_rows;
   hand_.first_row = given_rows_;
-  hand_.lease = std::make_shared<SlotLease>(shared_from_this(), std::move(slot.storage));
+  hand_.lease = std::make_shared<SlotLease>(CopyGate::Before(gate_, shared_from_this()), std::move(slot.storage));
   given_rows_ += slot.done_rows;
   slots_.pop_front();
   ++user_slots_;
@@ -92,8 +92,10 @@ void Mixer::ReturnSlot(SlotStorage storage) {
     plan_.ledger->Sub(Account::kUser, TrimArenas(*plan_.layout, &storage));
   }
   const int64_t bytes = storage.bytes;
+  bool is_over = false;
   {
     MutexLock lock(mu_);
+    is_over = is_cleared_;
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
     const int there = static_cast<int>(slots_.size() + spare_.size()) + (is_opening_slot_ ? 1 : 0) + user_slots_;
@@ -105,6 +107,7 @@ void Mixer::ReturnSlot(SlotStorage storage) {
       return;
     }
   }
+  if (plan_.pinned != nullptr && is_over && plan_.pinned->Keep(&storage, Account::kUser)) return;
   storage.memory = SlotMemory();
   plan_.ledger->Sub(Account::kUser, bytes);
   MutexLock lock(mu_);

@@ -24,7 +24,7 @@ std::vector<char> StreamsWithArenas(const EpochPlan& plan) {
 }  // namespace
 
 Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
-    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches),
+    : SlotGiver(plan.layout, plan.ledger, plan.stats, plan.held_batches, plan.gate),
       plan_(std::move(plan)),
       num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
       streams_with_arenas_(StreamsWithArenas(plan_)),
@@ -45,9 +45,14 @@ void Scheduler::WakeOneLocked() {
 }
 
 void Scheduler::RunWorker() {
-  OpenSlots();
+  OpenSlots(/*is_worker=*/true);
   MutexLock lock(mu_);
   while (!is_stopping_) {
+    if (unmapped_slots_ > 0) {
+      --unmapped_slots_;
+      MapSlotLocked();
+      continue;
+    }
     Task task;
     Doomed doomed;
     const bool is_taken = TakeLocked(&task, &doomed);
@@ -126,6 +131,7 @@ void Scheduler::Clear() {
   std::map<int64_t, std::unique_ptr<Chunk>> chunks;
   std::map<int64_t, Slot> slots;
   std::vector<SlotStorage> spare;
+  int unmapped = 0;
   std::optional<ChunkSpec> pending;
   std::deque<std::shared_ptr<RangeReader>> unfetched;
   PlanCursor cursor;
@@ -138,6 +144,7 @@ void Scheduler::Clear() {
     chunks.swap(chunks_);
     slots.swap(open_);
     spare.swap(spare_);
+    unmapped = std::exchange(unmapped_slots_, 0);
     pending.swap(pending_);
     std::swap(failure, failure_);
     std::swap(plan_failure, plan_failure_);
@@ -146,9 +153,11 @@ void Scheduler::Clear() {
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
-  int64_t slot_bytes = 0;
-  for (const auto& [index, slot] : slots) slot_bytes += slot.storage.bytes;
-  for (const SlotStorage& storage : spare) slot_bytes += storage.bytes;
+  int64_t slot_bytes = unmapped * plan_.layout->bytes();
+  for (auto& [index, slot] : slots) spare.push_back(std::move(slot.storage));
+  for (SlotStorage& storage : spare) {
+    if (plan_.pinned == nullptr || !plan_.pinned->Keep(&storage, plan_.slot_account)) slot_bytes += storage.bytes;
+  }
   slots.clear();
   spare.clear();
   chunks.clear();  // Waits for requests under way.

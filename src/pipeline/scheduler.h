@@ -21,6 +21,7 @@
 #include "penstock/ledger.h"
 #include "penstock/mutex.h"
 #include "pipeline/lane.h"
+#include "pipeline/pinned_slots.h"
 #include "pipeline/slot_giver.h"
 #include "plan/plan_cursor.h"
 #include "stats/collector.h"
@@ -44,8 +45,10 @@ struct EpochPlan {
   /// What comes back and is not wanted now stays mapped, and in slot_account, until it is: for many slots that come
   /// back at once, as a window's do.
   bool keeps_slots = false;
-  std::shared_ptr<SlotRegion> region;  ///< Where slots come from; null: each is a mapping of its own.
-  bool skips_errors = false;           ///< See LoaderOptions...
+  std::shared_ptr<SlotRegion> region;   ///< Where slots come from; null: each is a mapping of its own...
+  std::shared_ptr<PinnedSlots> pinned;  ///< ... which this locks, where it is not null...
+  std::shared_ptr<CopyGate> gate;       ///< ... and which comes back through this.
+  bool skips_errors = false;            ///< See LoaderOptions...
   int64_t max_errors = -1;
   bool may_lose_rows = false;  ///< Where a filter decides: nobody has counted the rows of row groups that fail.
   bool keeps_lost = false;     ///< Lost rows stay in their batches, see SlotGiver::lost_rows(); for slots of one batch.
@@ -232,7 +235,9 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int64_t WantedSlotsLocked() const PENSTOCK_REQUIRES(mu_) {
     return failed_slot_ == kNever ? kNever : SlotOf(failed_place_.first + plan_.layout->rows() - 1);
   }
-  void OpenSlots() PENSTOCK_EXCLUDES(mu_);
+  /// \param is_worker  who may take the time to lock pages; else workers are left to do that.
+  void OpenSlots(bool is_worker) PENSTOCK_EXCLUDES(mu_);
+  bool MapSlotLocked() PENSTOCK_REQUIRES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked(int64_t bytes_there) const PENSTOCK_REQUIRES(mu_);
   bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
@@ -320,7 +325,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   // Slots.
   std::map<int64_t, Slot> open_ PENSTOCK_GUARDED_BY(mu_);
   int64_t slot_end_ PENSTOCK_GUARDED_BY(mu_) = 0;            // Slots ever opened: [0, slot_end_).
-  int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;           // Reserved, their memory under way.
+  int mapping_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;           // Reserved, their memory under way...
+  int unmapped_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;          // ... or left to the next worker.
   int user_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // In the caller's hand.
   std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See KeepsSpareLocked().
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // Of these, not given back when the next was asked for.

@@ -8,8 +8,10 @@
 namespace penstock {
 
 SlotGiver::SlotGiver(std::shared_ptr<const SlotLayout> layout, std::shared_ptr<Ledger> ledger,
-                     std::shared_ptr<StatsCollector> stats, std::shared_ptr<std::atomic<int64_t>> held_batches)
-    : layout_(std::move(layout)),
+                     std::shared_ptr<StatsCollector> stats, std::shared_ptr<std::atomic<int64_t>> held_batches,
+                     std::shared_ptr<CopyGate> gate)
+    : gate_(std::move(gate)),
+      layout_(std::move(layout)),
       ledger_(std::move(ledger)),
       stats_(std::move(stats)),
       held_batches_(std::move(held_batches)) {}
@@ -20,7 +22,7 @@ arrow::Result<std::optional<Batch>> SlotGiver::Next(Deadline deadline, bool* tim
     is_over_ = is_over_ || !batch.ok();
     if (!batch.ok() || *batch) return batch;
     if (is_over_) return std::nullopt;
-    auto taken = TakeSlot(deadline, timed_out);
+    auto taken = gate_ == nullptr ? TakeSlot(deadline, timed_out) : TakeSlotThroughGate(deadline, timed_out);
     if (!taken.ok()) {
       // Whoever held too many batches may let go of them and ask again; every other error is the end.
       if (!taken.status().IsCapacityError()) is_over_ = true;
@@ -36,6 +38,20 @@ std::optional<Batch> SlotGiver::NextAtHand() {
   // Closing up lost rows is work, and may fail.
   if (is_over_ || !hand_.lost.empty()) return std::nullopt;
   return NextInHand().ValueOr(std::nullopt);
+}
+
+// Slots that the gate holds look as if the caller kept them: it is not to be told of that before they have come back.
+arrow::Result<bool> SlotGiver::TakeSlotThroughGate(Deadline deadline, bool* timed_out) {
+  int most_waiting = 1;
+  while (gate_->WaitUntilAtMost(most_waiting, deadline)) {
+    const int64_t num_passed = gate_->num_passed();
+    auto taken = TakeSlot(deadline, timed_out);
+    if (!taken.status().IsCapacityError()) return taken;
+    if (gate_->is_empty() && gate_->num_passed() == num_passed) return taken;
+    most_waiting = 0;
+  }
+  *timed_out = true;
+  return false;
 }
 
 arrow::Result<std::optional<Batch>> SlotGiver::NextInHand() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "pipeline/copy_gate.h"
 #include "pipeline/slot_hand.h"
 #include "plan/epoch_run.h"
 #include "stats/collector.h"
@@ -31,17 +32,20 @@ class SlotGiver : public SlotHome {
 
  protected:
   SlotGiver(std::shared_ptr<const SlotLayout> layout, std::shared_ptr<Ledger> ledger,
-            std::shared_ptr<StatsCollector> stats, std::shared_ptr<std::atomic<int64_t>> held_batches);
+            std::shared_ptr<StatsCollector> stats, std::shared_ptr<std::atomic<int64_t>> held_batches,
+            std::shared_ptr<CopyGate> gate);
 
   /// Hands the next slot over to hand_; false at the end of the run or, with *timed_out set, at the deadline.
   virtual arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) = 0;
   /// CapacityError: no slot can be had, since the caller holds the batches that have them.
   arrow::Status KeptBatches() const;
 
-  SlotHand hand_;  ///< Of the consumer's thread.
+  SlotHand hand_;                         ///< Of the consumer's thread.
+  const std::shared_ptr<CopyGate> gate_;  ///< For slots on their way back; null where nothing copies from them.
 
  private:
   arrow::Result<std::optional<Batch>> NextInHand();
+  arrow::Result<bool> TakeSlotThroughGate(Deadline deadline, bool* timed_out);
 
   const std::shared_ptr<const SlotLayout> layout_;
   const std::shared_ptr<Ledger> ledger_;

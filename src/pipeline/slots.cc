@@ -72,35 +72,51 @@ bool Scheduler::IsFilledLocked() const {
 }
 
 // Memory is mapped outside the mutex; what is reserved meanwhile counts as open.
-void Scheduler::OpenSlots() {
+void Scheduler::OpenSlots(bool is_worker) {
+  const bool leaves_mapping = !is_worker && plan_.pinned != nullptr && plan_.num_workers > 0;
   std::vector<ReturnedSlot> dropped;
   MutexLock lock(mu_);
   if (plan_.ledger->FreeBytes(plan_.slot_account) < 0) dropped = DropSparesLocked();
-  while (WantsSlotLocked() && HasRoomForSlotLocked(spare_.empty() ? 0 : spare_.back().bytes)) {
+  while (WantsSlotLocked()) {
+    TakeKept(plan_.pinned.get(), &spare_);
+    if (!HasRoomForSlotLocked(spare_.empty() ? 0 : spare_.back().bytes)) return;
     if (!spare_.empty()) {
       InstallSlotLocked(std::move(spare_.back()));
       spare_.pop_back();
       WakeOneLocked();
       continue;
     }
-    const int64_t bytes = plan_.layout->bytes();
-    if (!plan_.ledger->TryAdd(plan_.slot_account, bytes)) return;
+    if (!plan_.ledger->TryAdd(plan_.slot_account, plan_.layout->bytes())) return;
     ++mapping_slots_;
-    lock.Unlock();
-    auto memory =
-        plan_.region != nullptr ? plan_.region->Take() : SlotMemory::Map(bytes, plan_.layout->arena_address_bytes());
-    if (!memory.ok()) plan_.ledger->Sub(plan_.slot_account, bytes);
-    lock.Lock();
-    --mapping_slots_;
-    if (!memory.ok()) {
-      const arrow::Status other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
-      lock.Unlock();  // Before it dies.
+    if (leaves_mapping) {
+      ++unmapped_slots_;
+      WakeOneLocked();
+    } else if (!MapSlotLocked()) {
       return;
     }
-    InstallSlotLocked(
-        {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))});
-    WakeOneLocked();
   }
+}
+
+// Memory for a slot of mapping_slots_, which are paid for; false where it is refused. Releases the mutex meanwhile.
+bool Scheduler::MapSlotLocked() {
+  const int64_t bytes = plan_.layout->bytes();
+  mu_.Unlock();
+  auto memory = plan_.region != nullptr ? plan_.region->Take() : MapSlot(*plan_.layout, plan_.pinned.get());
+  if (!memory.ok()) plan_.ledger->Sub(plan_.slot_account, bytes);
+  mu_.Lock();
+  --mapping_slots_;
+  if (!memory.ok()) {
+    arrow::Status other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
+    ready_.NotifyOne();
+    mu_.Unlock();
+    other = arrow::Status::OK();
+    mu_.Lock();
+    return false;
+  }
+  InstallSlotLocked(
+      {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))});
+  WakeOneLocked();
+  return true;
 }
 
 // A wait of twice the usual time between two slots is no matter of pace: something in the slot lasts.
@@ -133,6 +149,8 @@ bool Scheduler::KeepsSpareLocked() const {
 // Where memory is short.
 std::vector<ReturnedSlot> Scheduler::DropSparesLocked() {
   std::vector<ReturnedSlot> dropped;
+  while (TakeKept(plan_.pinned.get(), &spare_)) {
+  }
   for (SlotStorage& spare : spare_) dropped.emplace_back(std::move(spare), plan_.ledger, plan_.slot_account);
   spare_.clear();
   return dropped;
@@ -148,10 +166,12 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
   if (storage.bytes > 2 * plan_.sizing.slot_bytes)
     plan_.ledger->Sub(plan_.hand_account, TrimArenas(*plan_.layout, &storage));
   const int64_t bytes = storage.bytes;
+  bool is_over = false;
   {
     MutexLock lock(mu_);
     --user_slots_;
     kept_slots_ = std::min(kept_slots_, user_slots_);
+    is_over = is_cleared_;
     // Beyond the budget (by what the user's code allocated) no slot stays, although it is there already.
     if (!is_cleared_ && WantsSlotLocked() && HasRoomForSlotLocked(bytes) &&
         plan_.ledger->FreeBytes(plan_.slot_account) >= 0) {
@@ -168,6 +188,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       return;
     }
   }
+  if (plan_.pinned != nullptr && is_over && plan_.pinned->Keep(&storage, plan_.hand_account)) return;
   storage.memory = SlotMemory();
   plan_.ledger->Sub(plan_.hand_account, bytes);
   MutexLock lock(mu_);

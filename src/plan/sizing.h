@@ -17,7 +17,7 @@ struct SlotSizing {
   int64_t batch_bytes = 0;
   int64_t batches_per_slot = 1;
   int open_slots = 2;      ///< That may be filling or ready at once; the caller's comes on top.
-  int collate_slots = 0;   ///< That LoaderOptions::collate_batches take; they come on top as well.
+  int collate_slots = 0;   ///< That LoaderOptions::collate_batches and copies to a device take; on top as well.
   bool may_grow = true;    ///< prefetch_batches = "auto".
   int64_t slot_bytes = 0;  ///< With the arenas that are expected; set when the layout is known.
 

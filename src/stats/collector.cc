@@ -87,6 +87,21 @@ int64_t StatsCollector::AddFileError(const std::string& message) {
   return errors_ - errors_before_ + static_cast<int64_t>(file_errors_.size());
 }
 
+void StatsCollector::AddSlotLocked(int64_t busy_ns) {
+  Bump(slots_locked_, 1);
+  Bump(lock_ns_, busy_ns);
+}
+
+void StatsCollector::AddLockRefused(const std::string& message) {
+  MutexLock lock(mu_);
+  if (lock_refusal_.empty()) lock_refusal_ = message;
+}
+
+std::string StatsCollector::LockRefusal() const {
+  MutexLock lock(mu_);
+  return lock_refusal_;
+}
+
 void StatsCollector::EpochStarted() {
   {
     MutexLock lock(mu_);
@@ -155,7 +170,10 @@ StatsReport StatsCollector::Report() const {
   report.row_groups_pruned = Load(row_groups_pruned_);
   report.slots_open = Load(slots_open_);
   report.slots_grown = Load(slots_grown_);
+  report.slots_locked = Load(slots_locked_);
+  report.lock_s = Seconds(Load(lock_ns_));
   MutexLock lock(mu_);
+  report.lock_refusal = lock_refusal_;
   report.errors = errors_ + static_cast<int64_t>(file_errors_.size());
   report.error_messages = messages_;
   static constexpr std::array<const char*, kNumStages> kNames = {"plan", "decode", "transform", "shuffle"};

@@ -60,6 +60,10 @@ class StatsCollector {
   void AddSkipped(int64_t rows) { rows_skipped_.fetch_add(rows, std::memory_order_relaxed); }
   void AddFilled(int64_t rows) { rows_filled_.fetch_add(rows, std::memory_order_relaxed); }
 
+  void AddSlotLocked(int64_t busy_ns);
+  void AddLockRefused(const std::string& message) PENSTOCK_EXCLUDES(mu_);
+  std::string LockRefusal() const PENSTOCK_EXCLUDES(mu_);
+
   void AddUserCode(UserCode stage, int64_t busy_ns) PENSTOCK_EXCLUDES(mu_);
 
   /// Everything but memory and numbers of workers.
@@ -82,12 +86,14 @@ class StatsCollector {
   std::set<std::string> file_errors_ PENSTOCK_GUARDED_BY(mu_);
   std::vector<std::string> messages_ PENSTOCK_GUARDED_BY(mu_);
   std::string last_message_ PENSTOCK_GUARDED_BY(mu_);
+  std::string lock_refusal_ PENSTOCK_GUARDED_BY(mu_);  // The first.
 
   // Written by the consumer's thread alone, read by any.
   Counter epochs_{0}, batches_{0}, rows_{0}, elapsed_ns_{0}, step_ns_{0}, wait_ns_{0}, first_batch_ns_{0};
   Counter steady_waits_{0}, steady_wait_ns_{0}, max_wait_ns_{0};
   std::atomic<double> squares_ms_{0};
   Counter rows_skipped_{0}, rows_filled_{0};
+  Counter slots_locked_{0}, lock_ns_{0};
   Counter rows_filtered_{0}, row_groups_pruned_{0}, slots_open_{0}, slots_grown_{0};
   DurationHistogram waits_;
   int64_t epoch_start_ns_ = 0;

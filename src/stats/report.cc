@@ -62,6 +62,10 @@ std::string StatsReport::ToString() const {
                                       waits.budget_s, waits.work_s));
   text += Line("slots", Format("%lld open at once, %lld of them grown", static_cast<long long>(slots_open),
                                static_cast<long long>(slots_grown)));
+  if (slots_locked > 0) {
+    text += Line("page-locked", Format("%s times a slot, %.2f s", Count(slots_locked).c_str(), lock_s));
+  }
+  if (!lock_refusal.empty()) text += Line("not page-locked", lock_refusal);
   if (rows_dropped > 0 || rows_repeated > 0) {
     text += Line("ranks", Format("%s rows are nobody's, %s come twice", Count(rows_dropped).c_str(),
                                  Count(rows_repeated).c_str()));
@@ -94,6 +98,7 @@ std::string Explanation::ToString() const {
   text += Line("one batch", FormatBytes(batch_bytes));
   text += Line("one slot", Format("%s, %s batches", FormatBytes(slot_bytes).c_str(), Count(batches_per_slot).c_str()));
   text += Line("slots", Count(slots));
+  if (locked_bytes > 0) text += Line("page-locked", FormatBytes(locked_bytes) + " of all slots");
   text += Line("decoding", FormatBytes(chunk_bytes) + " for the dearest row group");
   text += Line("metadata", FormatBytes(metadata_bytes));
   if (shuffle_window_rows > 0) {

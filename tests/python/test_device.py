@@ -138,7 +138,7 @@ def loader(numbers: str, request: pytest.FixtureRequest) -> ps.Loader:
 def cuda(loader: ps.Loader, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     fake = FakeCuda(loader)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(fake, "side"))
-    monkeypatch.setattr(torch.cuda, "Event", lambda: FakeEvent(fake))
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: FakeEvent(fake))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "device", lambda device: FakeStream(fake, "device"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(fake, "consumer"))

@@ -102,7 +102,8 @@ class Loader:
     local_shuffle_seed : int, optional
         What the order in the windows is made from, together with the number of the epoch. None: drawn anew.
     pin_memory : bool, default False
-        Copy tensors to page-locked memory, after `collate_fn`.
+        As in `penstock.Loader`; what `collate_fn` makes, and tensors in Ray's forms, are copied to
+        page-locked memory.
 
     Raises
     ------
@@ -256,7 +257,8 @@ class Loader:
             }
         options["format"] = self._format
         options["device"] = self._resolve_device()
-        options["collate_fn"] = self._pinning(self._collate_fn)
+        options["pin_memory"] = self._pin_memory
+        options["collate_fn"] = None if self._collate_fn is None else self._pinning(self._collate_fn)
         if self._dtypes is not None:
             options["transforms"] = {**_casts(self._dtypes, schema), **(options["transforms"] or {})}
         return options
@@ -275,7 +277,10 @@ class Loader:
 
         def pinned(batch: Any) -> Any:
             made = batch if collate_fn is None else collate_fn(batch)
-            return map_tensors(made, lambda tensor: tensor.pin_memory())
+            return map_tensors(made, pin)
+
+        def pin(tensor: Any) -> Any:
+            return tensor if tensor.device.type != "cpu" or tensor.is_pinned() else tensor.pin_memory()
 
         return pinned
 

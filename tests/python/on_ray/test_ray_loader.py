@@ -12,6 +12,7 @@ import pandas as pd
 import penstock as ps
 import pyarrow as pa
 import pytest
+from fake_cuda import has_driver
 
 from on_ray.ray_support import MIB, Numbers, values, wait_until
 
@@ -45,6 +46,11 @@ class TestLoader:
             [thread.start() for thread in threads]
             [thread.join() for thread in threads]
             assert got == [[32] * 6] * 2
+
+    @pytest.mark.skipif(has_driver(), reason="there is a driver here")
+    def test_pin_memory_locks_the_batches_themselves(self, numbers: Numbers) -> None:
+        with pytest.raises(RuntimeError, match="leave pin_memory out"):
+            next(iter(ps.ray.Loader(numbers(1, 10), pin_memory=True)))
 
     def test_options_of_the_loader(self, numbers: Numbers) -> None:
         import pyarrow.compute as pc
