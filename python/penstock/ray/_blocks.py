@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.ray._errors import explain
-from penstock.ray._forms import Conformer, to_table
+from penstock.ray._forms import Conformer, has_nulls, to_table
 
 __all__ = ["Block", "BlockStream"]
 
@@ -120,6 +120,7 @@ class BlockStream(Iterator[Block]):
         self._peeked: Block | None = None
         self._threads: list[threading.Thread] = []
         self._conformer = Conformer()
+        self.has_nulls = False  # In any block that was given.
 
     @property
     def held_bytes(self) -> int:
@@ -171,6 +172,7 @@ class BlockStream(Iterator[Block]):
 
     def _to_block(self, entry: _Entry, table: pa.Table, is_in_store: bool) -> Block:
         conformed = self._conformer(table)
+        self.has_nulls = self.has_nulls or has_nulls(conformed)
         nbytes = entry.nbytes
         return Block(
             conformed, is_in_store and conformed is table, lambda: self._let_go(nbytes), keeps=entry.ref

@@ -35,7 +35,8 @@ class Recipe:
     Attributes
     ----------
     options : callable
-        Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter.
+        Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter and what tells
+        whether any block so far had nulls.
     batch_size : int or None
         None: each block is a batch, made by `of_block`.
     of_block : callable, optional
@@ -55,7 +56,7 @@ class Recipe:
         Told the loader that runs.
     """
 
-    options: Callable[[pa.Schema, Meter], dict[str, Any]]
+    options: Callable[[pa.Schema, Meter, Callable[[], bool]], dict[str, Any]]
     batch_size: int | None
     prefetch_batches: Any = "auto"
     shuffle_rows: int = 0
@@ -177,7 +178,8 @@ class _Closing:
 def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
     if recipe.batch_size is None:
         return _open_blocks(blocks, schema, recipe, meter)
-    options = {**recipe.options(schema, meter), "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
+    options = recipe.options(schema, meter, lambda: blocks.has_nulls)
+    options = {**options, "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
     loader, mixed = _make_loader(blocks, options, recipe)
     try:
         loader.set_epoch(recipe.epoch)

@@ -227,7 +227,7 @@ class Loader:
     def _iterate(self) -> Any:
         steps = RaySteps(self._ray_format, self._collate_of_ray(), None)
         recipe = Recipe(
-            options=lambda schema, meter: self._options(schema, meter, steps),
+            options=lambda schema, meter, _: self._options(schema, meter, steps),
             batch_size=self._batch_size,
             prefetch_batches=self._prefetch_batches,
             shuffle_rows=self._shuffle_rows,
