@@ -109,7 +109,11 @@ class BlockStream(Iterator[Block]):
         self._meter = meter
         self._report = report
         # Reentrant: a block may die while its lock is held.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        # Each wakes whom it concerns: a thread that wakes for nothing takes the GIL from those that work.
+        self._came = threading.Condition(self._lock)  # Who takes blocks waits for the front one...
+        self._room = threading.Condition(self._lock)  # ... the thread that takes references for room...
+        self._work = threading.Condition(self._lock)  # ... and those that fetch for something to fetch.
         self._entries: deque[_Entry] = deque()  # In order.
         self._waiting: deque[_Entry] = deque()  # Those of them whose fetch has not begun.
         self._ahead_bytes = 0  # Of entries that are being fetched, or have been.
@@ -163,9 +167,9 @@ class BlockStream(Iterator[Block]):
                 return None
             table, is_in_store = entry.table
             entry.table = None
-            with self._changed:
+            with self._lock:
                 self._ahead_bytes -= entry.nbytes
-                self._changed.notify_all()
+                self._work.notify()
             if table.num_rows > 0:
                 return self._to_block(entry, table, is_in_store)
             self._forget(entry)
@@ -180,7 +184,7 @@ class BlockStream(Iterator[Block]):
 
     def _take(self) -> _Entry | None:
         """Wait for the front entry: fetched, or for the caller to fetch; None at the end."""
-        with self._changed:
+        with self._lock:
             self._start()
             while not self._stop.is_set():
                 if self._entries:
@@ -191,13 +195,13 @@ class BlockStream(Iterator[Block]):
                     if entry.state != "getting":
                         self._entries.popleft()
                         self._entry_rows -= entry.rows or 0
-                        self._changed.notify_all()
+                        self._room.notify()
                         return entry
                 elif self._is_over:
                     if self._failure is not None:
                         raise self._failure
                     return None
-                self._changed.wait()
+                self._came.wait()
             return None
 
     def _start(self) -> None:
@@ -228,14 +232,18 @@ class BlockStream(Iterator[Block]):
             failure = error
         finally:
             del bundles
-            with self._changed:
+            with self._lock:
                 self._is_over = True
                 self._failure = failure
-                self._changed.notify_all()
+                self._notify_all()
+
+    def _notify_all(self) -> None:
+        for condition in (self._came, self._room, self._work):
+            condition.notify_all()
 
     def _wait_for_room(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(
+        with self._lock:
+            self._room.wait_for(
                 lambda: (
                     self._stop.is_set()
                     or not self._entries
@@ -249,14 +257,15 @@ class BlockStream(Iterator[Block]):
 
         if entry.rows == 0:
             return
-        with self._changed:
+        with self._lock:
             if self._stop.is_set():
                 return
             self._entries.append(entry)
             self._waiting.append(entry)
             self._entry_rows += entry.rows or 0
             self._hold(entry.nbytes)
-            self._changed.notify_all()
+            self._came.notify()
+            self._work.notify()
         if entry.nbytes > _MOST_AHEAD_BYTES:
             ray.wait([entry.ref], timeout=0, fetch_local=True)  # On its way to this node, not mapped.
 
@@ -266,15 +275,15 @@ class BlockStream(Iterator[Block]):
             if not run:
                 return
             self._fetch(run)
-            with self._changed:
+            with self._lock:
                 for entry in run:
                     entry.state = "ready"
-                self._changed.notify_all()
+                self._came.notify()
             del run, entry
 
     def _choose(self) -> list[_Entry]:
         """Wait for blocks to fetch ahead; none at the end."""
-        with self._changed:
+        with self._lock:
             while not self._stop.is_set():
                 run: list[_Entry] = []
                 run_bytes = 0
@@ -293,7 +302,7 @@ class BlockStream(Iterator[Block]):
                     return run
                 if self._is_over and not self._waiting:
                     return []
-                self._changed.wait()
+                self._work.wait()
             return []
 
     def _fetch(self, run: list[_Entry]) -> None:
@@ -339,7 +348,7 @@ class BlockStream(Iterator[Block]):
         self._report(self._held_bytes)
 
     def _let_go(self, nbytes: int) -> None:
-        with self._changed:
+        with self._lock:
             self._hold(-nbytes)
 
     @property
@@ -349,7 +358,7 @@ class BlockStream(Iterator[Block]):
 
     def stop(self) -> None:
         """Make every thread return soon, and drop what has not been given. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._stop.set()
             dropped, peeked = list(self._entries), self._peeked
             self._entries.clear()
@@ -357,7 +366,7 @@ class BlockStream(Iterator[Block]):
             self._peeked = None
             self._bundles = None
             self._hold(-sum(entry.nbytes for entry in dropped))
-            self._changed.notify_all()
+            self._notify_all()
         del dropped, peeked
 
     def join(self) -> None:

@@ -107,14 +107,18 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
             return
         source = _open(blocks, schema, recipe, meter)
         meter.num_rows = source.num_rows
+        returned_s = time.perf_counter()
         while True:
-            with meter.blocked():
-                batch = next(source.batches, _END)
+            batch = next(source.batches, _END)
+            given_s = time.perf_counter()
+            meter.waited(given_s - returned_s)
             if batch is _END:
                 break
-            with meter.user():
-                yield batch
+            meter.given()
+            yield batch
             del batch
+            returned_s = time.perf_counter()
+            meter.used(returned_s - given_s)
     finally:
         is_early = not blocks.is_at_end
         # First what others wait for, then those who wait.
