@@ -17,6 +17,7 @@ __all__ = ["Block", "BlockStream"]
 # Blocks that are fetched ahead are mapped, so that the store can neither spill nor evict them: small ones may
 # be, and one large block is fetched when it is asked for (until then it is on its way to this node).
 _MOST_AHEAD_BYTES = 16 << 20
+_LEAST_HELD_BYTES = 16 << 20
 _RUN_BYTES = 1 << 20  # Small blocks are fetched in one call...
 _RUN_BLOCKS = 16  # ... of so many at most.
 _GETTERS = 2
@@ -88,7 +89,8 @@ class BlockStream(Iterator[Block]):
     stop : threading.Event
         Set by `stop`; `bundles` returns soon after.
     rows_ahead : int or None
-        Rows whose references are held ahead, at least one block; None: one block.
+        Rows whose references are held ahead, at least one block; None: one block. Beyond 16 MiB, rows that were
+        given and not `used` count as well: they lie in batches ahead already.
     meter : Meter
         Takes the times.
     report : callable
@@ -118,6 +120,9 @@ class BlockStream(Iterator[Block]):
         self._waiting: deque[_Entry] = deque()  # Those of them whose fetch has not begun.
         self._ahead_bytes = 0  # Of entries that are being fetched, or have been.
         self._entry_rows = 0
+        self._entry_bytes = 0
+        self._unused_rows = 0
+        self.counts_unused = True  # False where batches have fewer rows than what they are made of.
         self._held_bytes = 0
         self._is_over = False
         self._failure: BaseException | None = None
@@ -195,6 +200,8 @@ class BlockStream(Iterator[Block]):
                     if entry.state != "getting":
                         self._entries.popleft()
                         self._entry_rows -= entry.rows or 0
+                        self._entry_bytes -= entry.nbytes
+                        self._unused_rows += entry.rows or 0
                         self._room.notify()
                         return entry
                 elif self._is_over:
@@ -241,16 +248,23 @@ class BlockStream(Iterator[Block]):
         for condition in (self._came, self._room, self._work):
             condition.notify_all()
 
+    def use(self, rows: int) -> None:
+        """Say that so many of the rows that were given are in the consumer's hand."""
+        with self._lock:
+            self._unused_rows -= rows
+            self._room.notify()
+
     def _wait_for_room(self) -> bool:
         with self._lock:
-            self._room.wait_for(
-                lambda: (
-                    self._stop.is_set()
-                    or not self._entries
-                    or (self._rows_ahead is not None and self._entry_rows < self._rows_ahead)
-                )
-            )
+            self._room.wait_for(lambda: self._stop.is_set() or not self._entries or self._has_room())
             return not self._stop.is_set()
+
+    def _has_room(self) -> bool:
+        if self._rows_ahead is None or self._entry_rows >= self._rows_ahead:
+            return False
+        is_little = self._entry_bytes < _LEAST_HELD_BYTES
+        unused_rows = self._unused_rows if self.counts_unused else 0
+        return is_little or self._entry_rows + unused_rows < self._rows_ahead
 
     def _add(self, entry: _Entry) -> None:
         import ray
@@ -263,6 +277,7 @@ class BlockStream(Iterator[Block]):
             self._entries.append(entry)
             self._waiting.append(entry)
             self._entry_rows += entry.rows or 0
+            self._entry_bytes += entry.nbytes
             self._hold(entry.nbytes)
             self._came.notify()
             self._work.notify()

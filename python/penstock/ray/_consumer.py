@@ -70,7 +70,7 @@ class Recipe:
 
     @property
     def rows_ahead(self) -> int | None:
-        """Rows whose references are held ahead."""
+        """Rows ahead of the consumer, in batches and as references."""
         if self.batch_size is None:
             return None
         batches = _AUTO_BATCHES if self.prefetch_batches == "auto" else self.prefetch_batches
@@ -115,6 +115,7 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
             if batch is _END:
                 break
             meter.given()
+            blocks.use(recipe.batch_size or 0)
             yield batch
             del batch
             returned_s = time.perf_counter()
@@ -184,6 +185,7 @@ def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) 
         return _open_blocks(blocks, schema, recipe, meter)
     options = recipe.options(schema, meter, lambda: blocks.has_nulls)
     options = {**options, "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
+    blocks.counts_unused = options.get("filter") is None
     loader, mixed = _make_loader(blocks, options, recipe)
     try:
         loader.set_epoch(recipe.epoch)
