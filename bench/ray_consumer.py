@@ -17,8 +17,8 @@ each process has mapped and references. Of the consumers together, the most at o
 theirs lie in, so that it can be neither spilled nor evicted; "held", that and what they have references to;
 "uncounted", what they have mapped although no process has a reference to it, so that Ray believes it gone.
 "store" is the most that the whole store had, "left" what it has two seconds after the last batch beyond what
-lay there before, and "threads left" those of the consumers more than at the start. Waits are without the first
-of each consumer.
+lay there before, and "threads left" those of the consumers more than at the start. Waits are without each
+consumer's first.
 
 Every row must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked
 for, "uneven" how many batches more one shard got than another.
@@ -172,10 +172,12 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         ray.get([actors[0].leave.remote(data, chosen["breaks"], arguments)])
         taken = []
     else:
-        taken = ray.get([
-            actor.take.remote(part, chosen["step_s"], arguments)
-            for actor, part in zip(actors, parts, strict=True)
-        ])
+        taken = ray.get(
+            [
+                actor.take.remote(part, chosen["step_s"], arguments)
+                for actor, part in zip(actors, parts, strict=True)
+            ]
+        )
     seconds = time.perf_counter() - started
     time.sleep(SETTLE_S)
     left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))

@@ -89,8 +89,8 @@ class BlockStream(Iterator[Block]):
     stop : threading.Event
         Set by `stop`; `bundles` returns soon after.
     rows_ahead : int or None
-        Rows whose references are held ahead, at least one block; None: one block. Beyond 16 MiB, rows that were
-        given and not `used` count as well: they lie in batches ahead already.
+        Rows whose references are held ahead, at least one block; None: one block. Beyond 16 MiB, rows that
+        were given and not yet told to `use` count as well: they lie in batches ahead already.
     meter : Meter
         Takes the times.
     report : callable
