@@ -77,9 +77,10 @@ def describe(chosen: dict[str, Any]) -> str:
     arguments = ", ".join(f"{name}={value}" for name, value in chosen["arguments"].items())
     step = f", a step of {chosen['step_s']} s" if chosen["step_s"] else ""
     breaks = f", left after the first batch {chosen['breaks']} times" if chosen["breaks"] else ""
+    consumers = "1 consumer" if chosen["shards"] == 1 else f"{chosen['shards']} consumers"
     return (
         f"{chosen['blocks']} blocks of {chosen['rows']:,} rows of {chosen['width']:,} bytes, {where}; "
-        f"{chosen['shards']} consumers: iter_torch_batches({arguments}){step}{breaks}"
+        f"{consumers}: iter_torch_batches({arguments}){step}{breaks}"
     )
 
 
