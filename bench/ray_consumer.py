@@ -182,7 +182,7 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     time.sleep(SETTLE_S)
     left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))
-    left_mib = watch.now_mib() - before_mib
+    left_mib = max(0.0, watch.now_mib() - before_mib)
     watch.stop()
     if taken:
         _check(engine, np.concatenate([each["ids"] for each in taken]), chosen["blocks"] * chosen["rows"])

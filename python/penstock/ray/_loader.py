@@ -87,7 +87,7 @@ class Loader:
     format : {"torch", "numpy", "arrow", "pandas"}, default "torch"
         As in `penstock.Loader`.
     prefetch_batches : "auto" or int, default "auto"
-        As in `penstock.Loader`; references of blocks are held for as many batches, two with "auto".
+        As in `penstock.Loader`; references of blocks are held for as many batches at most, two with "auto".
     memory_budget : int or str, default "1GiB"
         The most memory that an iteration holds, beside Ray's store.
     device : str or torch.device, default "auto"

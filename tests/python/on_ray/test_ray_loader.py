@@ -146,6 +146,9 @@ class TestRelease:
         given = [next(stream) for _ in range(6)]
         wait_until(lambda: len(asked) == 8)  # 16 MiB of references, and no more: 60 rows lie in batches.
         assert not stream._has_room()
+        stream.counts_unused = False  # As with a filter, where batches have fewer rows than their blocks.
+        assert stream._has_room()
+        stream.counts_unused = True
         stream.use(50)
         wait_until(lambda: len(asked) == 9)  # 10 in batches and 30 in blocks.
         assert not stream._has_room()
