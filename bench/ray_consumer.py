@@ -7,6 +7,7 @@ memory         rows of 1 MiB in blocks of 16 MiB, two shards, batches of 16, 8 a
 memory-stored  the same from blocks that lie in the object store already: no map task makes anybody wait
 throughput     the case `memory` without a step
 shuffle        rows of 1 kB, local_shuffle_buffer_size of 8,192, batches of 500, two shards, no step
+short-window   rows of 8 bytes, local_shuffle_buffer_size of a batch, two shards: are batches whole?
 stored         rows of four numbers that lie in the object store already, windows of a million rows
 stored-wide    rows of 1 kB that lie there already, windows of 8,192 rows, batches of 512
 tiny           rows of 8 bytes in blocks of 1,000 rows, batches of 32: what a batch and a block cost
@@ -39,7 +40,11 @@ import numpy as np
 from tabular import run_rounds
 
 ENGINES = ("ray", "penstock")
-CASES = ("memory", "memory-stored", "throughput", "shuffle", "stored", "stored-wide", "tiny", "breaks")
+CASES = (
+    *("memory", "memory-stored", "throughput"),
+    *("shuffle", "short-window", "stored", "stored-wide"),
+    *("tiny", "breaks"),
+)
 STORE_BYTES = 2 << 30
 SETTLE_S = 2.0
 TIMEOUT_S = 300
@@ -61,11 +66,13 @@ def settings(case: str, quick: bool) -> dict[str, Any]:
         arguments = {"batch_size": 8192, "local_shuffle_buffer_size": 1_000_000, "local_shuffle_seed": 1}
         numbers = {**narrow, "blocks": 64 // less, "rows": 300_000, "width": 24, "arguments": arguments}
         return {**numbers, "is_stored": True}
+    if case == "short-window":
+        arguments = {"batch_size": 512, "local_shuffle_buffer_size": 512, "local_shuffle_seed": 1}
+        return {**wide, "blocks": 64 // less, "rows": 4001, "width": 8, "arguments": arguments}
     if case in ("shuffle", "stored-wide"):
-        is_stored = case == "stored-wide"
         arguments = {"batch_size": 512, "local_shuffle_buffer_size": 8192, "local_shuffle_seed": 1}
         rows = {**narrow, "blocks": 64 // less, "rows": 4096, "width": 1024, "arguments": arguments}
-        if is_stored:
+        if case == "stored-wide":
             return {**rows, "is_stored": True}
         return {**rows, "shards": 2, "arguments": {**arguments, "batch_size": 500}}
     return {**narrow, "blocks": 200 // less, "rows": 1000, "width": 8, "arguments": {"batch_size": 32}}
