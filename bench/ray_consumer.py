@@ -3,25 +3,33 @@
     bench/run ray_consumer
     bench/run ray_consumer --quick
 
-memory        rows of 1 MiB in blocks of 16 MiB, two shards, batches of 16, 8 ahead, a step of 0.15 s asleep
-throughput    the same without a step
-shuffle       rows of 1 kB, local_shuffle_buffer_size of 16 batches, one consumer, no step
-stored        rows of four numbers that lie in the object store already, windows of a million rows
-stored-wide   the case `shuffle` from blocks that lie in the object store already
-tiny          rows of 8 bytes in blocks of 1,000 rows, batches of 32: what a batch and a block cost
-breaks        five iterations left after the first batch
+memory         rows of 1 MiB in blocks of 16 MiB, two shards, batches of 16, 8 ahead, a step of 0.15 s asleep
+memory-stored  the same from blocks that lie in the object store already: no map task makes anybody wait
+throughput     the case `memory` without a step
+shuffle        rows of 1 kB, local_shuffle_buffer_size of 8,192, batches of 500, two shards, no step
+short-window   rows of 8 bytes, local_shuffle_buffer_size of a batch, two shards: are batches whole?
+stored         rows of four numbers that lie in the object store already, windows of a million rows
+stored-wide    rows of 1 kB that lie there already, windows of 8,192 rows, batches of 512
+tiny           rows of 8 bytes in blocks of 1,000 rows, batches of 32: what a batch and a block cost
+breaks         five iterations left after the first batch
 
-Of Ray's object store, sampled every 50 ms: "store" the most bytes at once, "unreferenced" the most of them
-that no reference counted (Ray deletes with a delay, which is in both figures), "left" the bytes two seconds
-after the last batch, and the threads more than at the start. Waits are without the first of each consumer.
+Each consumer is an actor, a process of its own. Every 50 ms the raylet is asked which objects of the store
+each process has mapped and references. Of the consumers together, the most at once: "mapped", what values of
+theirs lie in, so that it can be neither spilled nor evicted; "held", that and what they have references to;
+"uncounted", what they have mapped although no process has a reference to it, so that Ray believes it gone.
+"store" is the most that the whole store had, "left" what it has two seconds after the last batch beyond what
+lay there before, and "threads left" those of the consumers more than at the start. Waits are without each
+consumer's first.
+
 Every row must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked
-for.
+for, "uneven" how many batches more one shard got than another.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import threading
 import time
@@ -32,7 +40,11 @@ import numpy as np
 from tabular import run_rounds
 
 ENGINES = ("ray", "penstock")
-CASES = ("memory", "throughput", "shuffle", "stored", "stored-wide", "tiny", "breaks")
+CASES = (
+    *("memory", "memory-stored", "throughput"),
+    *("shuffle", "short-window", "stored", "stored-wide"),
+    *("tiny", "breaks"),
+)
 STORE_BYTES = 2 << 30
 SETTLE_S = 2.0
 TIMEOUT_S = 300
@@ -44,8 +56,8 @@ def settings(case: str, quick: bool) -> dict[str, Any]:
     wide: dict[str, Any] = {"rows": 16, "width": 1 << 20, "shards": 2, "step_s": 0.0, "breaks": 0}
     wide |= {"arguments": {"batch_size": 16, "prefetch_batches": 8}, "is_stored": False}
     narrow = {**wide, "shards": 1}
-    if case == "memory":
-        return {**wide, "blocks": 128 // less, "step_s": 0.15}
+    if case in ("memory", "memory-stored"):
+        return {**wide, "blocks": 128 // less, "step_s": 0.15, "is_stored": case == "memory-stored"}
     if case == "throughput":
         return {**wide, "blocks": 128 // less}
     if case == "breaks":
@@ -54,42 +66,83 @@ def settings(case: str, quick: bool) -> dict[str, Any]:
         arguments = {"batch_size": 8192, "local_shuffle_buffer_size": 1_000_000, "local_shuffle_seed": 1}
         numbers = {**narrow, "blocks": 64 // less, "rows": 300_000, "width": 24, "arguments": arguments}
         return {**numbers, "is_stored": True}
+    if case == "short-window":
+        arguments = {"batch_size": 512, "local_shuffle_buffer_size": 512, "local_shuffle_seed": 1}
+        return {**wide, "blocks": 64 // less, "rows": 4001, "width": 8, "arguments": arguments}
     if case in ("shuffle", "stored-wide"):
         arguments = {"batch_size": 512, "local_shuffle_buffer_size": 8192, "local_shuffle_seed": 1}
         rows = {**narrow, "blocks": 64 // less, "rows": 4096, "width": 1024, "arguments": arguments}
-        return {**rows, "is_stored": case == "stored-wide"}
+        if case == "stored-wide":
+            return {**rows, "is_stored": True}
+        return {**rows, "shards": 2, "arguments": {**arguments, "batch_size": 500}}
     return {**narrow, "blocks": 200 // less, "rows": 1000, "width": 8, "arguments": {"batch_size": 32}}
 
 
-class Consumer(threading.Thread):
-    """Takes all batches of a shard; the id of a row is the first number of the first column."""
+def describe(chosen: dict[str, Any]) -> str:
+    """The settings in a line."""
+    where = "stored before" if chosen["is_stored"] else "made by map tasks"
+    arguments = ", ".join(f"{name}={value}" for name, value in chosen["arguments"].items())
+    step = f", a step of {chosen['step_s']} s" if chosen["step_s"] else ""
+    breaks = f", left after the first batch {chosen['breaks']} times" if chosen["breaks"] else ""
+    consumers = "1 consumer" if chosen["shards"] == 1 else f"{chosen['shards']} consumers"
+    return (
+        f"{chosen['blocks']} blocks of {chosen['rows']:,} rows of {chosen['width']:,} bytes, {where}; "
+        f"{consumers}: iter_torch_batches({arguments}){step}{breaks}"
+    )
 
-    def __init__(self, part: Any, step_s: float, arguments: dict[str, Any]) -> None:
-        super().__init__()
-        self._part, self._step_s, self._arguments = part, step_s, arguments
-        self.waits_s: list[float] = []
-        self.sizes: list[int] = []
-        self.ids: list[np.ndarray] = []
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            batches = iter(self._part.iter_torch_batches(**self._arguments))
+class Consumer:
+    """An actor that takes all batches of a shard; the id of a row is the first number of the first column."""
+
+    def __init__(self, engine: str) -> None:
+        import penstock as ps
+        import pyarrow as pa
+        import ray
+        import torch
+
+        cores = len(os.sched_getaffinity(0))
+        pa.set_cpu_count(cores)  # Ray leaves an actor one.
+        torch.set_num_threads(cores)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        self._enabled = ps.ray.enabled if engine == "penstock" else contextlib.nullcontext
+        with self._enabled():  # So that what is imported at first use is there.
+            for _batch in ray.data.range(8).map_batches(lambda batch: batch).iter_torch_batches():
+                del _batch
+        self._threads_before = threading.active_count()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def leave(self, part: Any, times: int, arguments: dict[str, Any]) -> None:
+        """Takes the first batch alone, so many times."""
+        with self._enabled():
+            for _ in range(times):
+                for _batch in part.iter_torch_batches(**arguments):
+                    break
+
+    def take(self, part: Any, step_s: float, arguments: dict[str, Any]) -> dict[str, Any]:
+        """All batches: the seconds waited for each, their sizes, the ids of their rows."""
+        waits_s: list[float] = []
+        sizes: list[int] = []
+        ids: list[np.ndarray] = []
+        with self._enabled():
+            batches = iter(part.iter_torch_batches(**arguments))
             batch = None
             while True:
                 asked = time.perf_counter()
                 batch = next(batches, None)  # The last batch dies in this assignment, within the wait.
                 if batch is None:
-                    return
-                self.waits_s.append(time.perf_counter() - asked)
+                    return {"waits_s": waits_s, "sizes": sizes, "ids": np.concatenate(ids)}
+                waits_s.append(time.perf_counter() - asked)
                 rows = next(iter(batch.values())).numpy()
-                self.ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
-                self.sizes.append(len(rows))
+                ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
+                sizes.append(len(rows))
                 del rows
-                if self._step_s > 0:
-                    time.sleep(self._step_s)
-        except BaseException as error:
-            self.error = error
+                if step_s > 0:
+                    time.sleep(step_s)
+
+    def threads_left(self) -> int:
+        return threading.active_count() - self._threads_before
 
 
 def _data(blocks: int, rows: int, width: int) -> Any:
@@ -108,59 +161,68 @@ def _data(blocks: int, rows: int, width: int) -> Any:
 
 def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     """One run of one consumer; runs in a child process."""
-    import penstock as ps
     from engines.ray_data import ray, start
     from engines.ray_store import StoreWatch
 
     chosen = settings(case, quick)
-    start(workers=2, store_bytes=STORE_BYTES)
-    with ps.ray.enabled() if engine == "penstock" else contextlib.nullcontext():
-        # Workers are there, and what is imported at first use.
-        for _batch in ray.data.range(8).map_batches(lambda batch: batch).iter_torch_batches():
-            del _batch
-        watch = StoreWatch()
-        threads_before = threading.active_count()
-        data = _data(chosen["blocks"], chosen["rows"], chosen["width"])
-        if chosen["is_stored"]:
-            data = data.materialize()
-        shards = data.streaming_split(chosen["shards"], equal=True) if chosen["shards"] > 1 else [data]
-        started = time.perf_counter()
-        for _ in range(chosen["breaks"]):
-            for _batch in data.iter_torch_batches(**chosen["arguments"]):
-                break
-        consumers = [Consumer(shard, chosen["step_s"], chosen["arguments"]) for shard in shards]
-        if not chosen["breaks"]:
-            for each in consumers:
-                each.start()
-            for each in consumers:
-                each.join()
-        seconds = time.perf_counter() - started
-    for each in consumers:
-        if each.error is not None:
-            raise each.error
+    # Ray plans with half of it, and spills at 80 %.
+    start(workers=2, store_bytes=STORE_BYTES * (2 if chosen["is_stored"] else 1))
+    actors = [ray.remote(num_cpus=0)(Consumer).remote(engine) for _ in range(chosen["shards"])]
+    data = _data(chosen["blocks"], chosen["rows"], chosen["width"])
+    if chosen["is_stored"]:
+        data = data.materialize()
+    watch = StoreWatch(ray.get([actor.pid.remote() for actor in actors]))
+    before_mib = watch.now_mib()
+    parts = data.streaming_split(len(actors), equal=True) if len(actors) > 1 else [data]
+    arguments = chosen["arguments"]
+    started = time.perf_counter()
+    if chosen["breaks"]:
+        ray.get([actors[0].leave.remote(data, chosen["breaks"], arguments)])
+        taken = []
+    else:
+        taken = ray.get(
+            [
+                actor.take.remote(part, chosen["step_s"], arguments)
+                for actor, part in zip(actors, parts, strict=True)
+            ]
+        )
+    seconds = time.perf_counter() - started
     time.sleep(SETTLE_S)
-    left = {"left_threads": threading.active_count() - threads_before, "left_mib": watch.now_mib()}
+    left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))
+    left_mib = max(0.0, watch.now_mib() - before_mib)
     watch.stop()
-    rows = chosen["blocks"] * chosen["rows"]
-    ids = np.sort(np.concatenate([part for each in consumers for part in each.ids] or [np.empty(0)]))
-    if not chosen["breaks"] and not np.array_equal(ids, np.arange(rows)):
-        raise AssertionError(f"{engine} gave {len(ids)} rows, {len(set(ids))} distinct, instead of {rows}")
-    waits_ms = sorted(1e3 * wait for each in consumers for wait in each.waits_s[1:]) or [0.0]
-    size = chosen["arguments"]["batch_size"]
+    if taken:
+        _check(engine, np.concatenate([each["ids"] for each in taken]), chosen["blocks"] * chosen["rows"])
     version = ray.__version__
     ray.shutdown()
     return {
-        "rows_per_s": len(ids) / seconds,
-        "first_batch_s": max((each.waits_s[0] for each in consumers if each.waits_s), default=0.0),
+        **_waits(taken, seconds),
+        "mapped_mib": watch.kept.mapped / harness.MIB,
+        "held_mib": watch.kept.held / harness.MIB,
+        "uncounted_mib": watch.kept.uncounted / harness.MIB,
+        "store_mib": watch.peak_bytes / harness.MIB,
+        "spilled_mib": watch.spilled_bytes / harness.MIB,
+        "short": sum(size != arguments["batch_size"] for each in taken for size in each["sizes"][:-1]),
+        "uneven": np.ptp([len(each["sizes"]) for each in taken] or [0]).item(),
+        "left_threads": left_threads,
+        "left_mib": left_mib,
+        "version": version,
+    }
+
+
+def _check(engine: str, ids: np.ndarray, rows: int) -> None:
+    if not np.array_equal(np.sort(ids), np.arange(rows)):
+        raise AssertionError(f"{engine} gave {len(ids)} rows, {len(set(ids))} distinct, instead of {rows}")
+
+
+def _waits(taken: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    waits_ms = sorted(1e3 * wait for each in taken for wait in each["waits_s"][1:]) or [0.0]
+    return {
+        "rows_per_s": sum(len(each["ids"]) for each in taken) / seconds,
+        "first_batch_s": max((each["waits_s"][0] for each in taken), default=0.0),
         "wait_mean_ms": statistics.mean(waits_ms),
         "wait_p50_ms": statistics.median(waits_ms),
         "wait_p99_ms": waits_ms[min(len(waits_ms) - 1, int(len(waits_ms) * 0.99))],
-        "store_mib": watch.peak_bytes / harness.MIB,
-        "unreferenced_mib": watch.unreferenced_bytes / harness.MIB,
-        "spilled_mib": watch.spilled_bytes / harness.MIB,
-        "short": sum(each != size for consumer in consumers for each in consumer.sizes[:-1]),
-        "version": version,
-        **left,
     }
 
 
@@ -170,10 +232,13 @@ COLUMNS = {
     "wait_mean_ms": ("next mean ms", 3),
     "wait_p50_ms": ("p50", 3),
     "wait_p99_ms": ("p99", 2),
-    "store_mib": ("store MiB", 0),
-    "unreferenced_mib": ("unreferenced", 0),
+    "mapped_mib": ("mapped MiB", 0),
+    "held_mib": ("held", 0),
+    "uncounted_mib": ("uncounted", 1),
+    "store_mib": ("store", 0),
     "spilled_mib": ("spilled", 0),
     "short": ("short", 0),
+    "uneven": ("uneven", 0),
     "left_threads": ("threads left", 0),
     "left_mib": ("MiB left", 0),
 }
@@ -203,7 +268,7 @@ def main() -> None:
     print(harness.machine())
     everything: dict[str, Any] = {"machine": harness.machine(), "cases": {}}
     for case in args.cases.split(","):
-        print(f"\n{case}: {settings(case, args.quick)}")
+        print(f"\n{case}: {describe(settings(case, args.quick))}")
         runs = run_rounds(
             list(ENGINES),
             args.repeats,

@@ -47,6 +47,7 @@ class Epochs:
 def start(workers: int, store_bytes: int) -> None:
     """A local cluster that keeps quiet."""
     ray.init(
+        address="local",  # Not another one that runs on this machine.
         num_cpus=workers,
         object_store_memory=store_bytes,
         include_dashboard=False,

@@ -153,9 +153,17 @@ arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost) 
   auto slab = std::make_shared<Slab>();
   slab->lost = std::move(lost);
   slab->arrays.resize(static_cast<size_t>(batch.num_columns()));
+  slab->has_missing.resize(slab->arrays.size());
   for (int i = 0; i < batch.num_columns(); ++i) {
-    if (batch.schema()[static_cast<size_t>(i)].varying == nullptr) continue;
-    ARROW_ASSIGN_OR_RAISE(slab->arrays[static_cast<size_t>(i)], StorageColumn(batch, i));
+    const auto at = static_cast<size_t>(i);
+    const Field& field = batch.schema()[at];
+    if (field.varying == nullptr) {
+      const uint8_t* mask = batch.column(i).mask;
+      const auto mask_bytes = static_cast<size_t>(batch.num_rows() * field.items());
+      slab->has_missing[at] = mask != nullptr && std::memchr(mask, 1, mask_bytes) != nullptr;
+    } else {
+      ARROW_ASSIGN_OR_RAISE(slab->arrays[at], StorageColumn(batch, i));
+    }
   }
   slab->batch = std::move(batch);
   return slab;
@@ -174,14 +182,22 @@ void GatherFixed(std::span<const std::shared_ptr<const Slab>> slabs, std::span<c
   for (int column = 0; column < static_cast<int>(layout.schema()->size()); ++column) {
     const Field& field = (*layout.schema())[static_cast<size_t>(column)];
     if (field.varying != nullptr) continue;
+    bool has_missing = false;
     for (size_t i = 0; i < slabs.size(); ++i) {
       const Batch::Column& from = slabs[i]->batch.column(column);
       values[i] = from.values;
       masks[i] = from.mask;
+      has_missing = has_missing || slabs[i]->has_missing[static_cast<size_t>(column)];
     }
     const SlotColumn to = layout.Column(base, column);
     GatherColumn(values, rows, field.row_bytes(), to.values + slot_row * field.row_bytes());
-    if (to.mask != nullptr) GatherColumn(masks, rows, field.items(), to.mask + slot_row * field.items());
+    if (to.mask == nullptr) continue;
+    uint8_t* const mask = to.mask + slot_row * field.items();
+    if (has_missing) {
+      GatherColumn(masks, rows, field.items(), mask);
+    } else {
+      std::memset(mask, 0, rows.size() * static_cast<size_t>(field.items()));
+    }
   }
 }
 

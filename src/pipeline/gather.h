@@ -19,6 +19,7 @@ namespace penstock {
 struct Slab {
   Batch batch;
   std::vector<std::shared_ptr<arrow::Array>> arrays;  ///< By column; null for columns of fixed size.
+  std::vector<bool> has_missing;                      ///< By column: whether its mask, if any, is set anywhere.
   LostRows lost;
 };
 

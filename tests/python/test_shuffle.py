@@ -106,6 +106,24 @@ def test_all_columns_of_a_row_stay_together(path: str, format: str) -> None:
         assert rows == ROWS
 
 
+@pytest.mark.parametrize("missing", [[], [5], range(0, ROWS, 5)], ids=["nowhere", "in-one-row", "often"])
+def test_masks_go_with_their_rows(missing: Any) -> None:
+    """Also where some slabs of a window have nothing missing, and others have; over a batch that had."""
+    holes = set(missing)
+    rows = range(ROWS)
+    pairs = pa.array([None if x in holes else [x, -x] for x in rows], pa.list_(pa.int16(), 2))
+    table = pa.table({"x": rows, "y": [None if x in holes else x for x in rows], "pair": pairs})
+    with shuffled(table, columns=None, format="numpy", nulls="mask", prefetch_batches=0) as loader:
+        for _ in range(2):
+            seen = 0
+            for batch in loader:
+                wanted = [x in holes for x in batch["x"].tolist()]
+                assert batch["y_mask"].tolist() == wanted
+                assert batch["pair_mask"].tolist() == [[hole, hole] for hole in wanted]
+                seen += len(wanted)
+            assert seen == ROWS
+
+
 @pytest.mark.parametrize(
     "options",
     [

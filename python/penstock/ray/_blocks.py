@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.ray._errors import explain
-from penstock.ray._forms import Conformer, to_table
+from penstock.ray._forms import Conformer, has_nulls, to_table
 
 __all__ = ["Block", "BlockStream"]
 
 # Blocks that are fetched ahead are mapped, so that the store can neither spill nor evict them: small ones may
 # be, and one large block is fetched when it is asked for (until then it is on its way to this node).
 _MOST_AHEAD_BYTES = 16 << 20
+_LEAST_HELD_BYTES = 16 << 20
 _RUN_BYTES = 1 << 20  # Small blocks are fetched in one call...
 _RUN_BLOCKS = 16  # ... of so many at most.
 _GETTERS = 2
@@ -88,7 +89,8 @@ class BlockStream(Iterator[Block]):
     stop : threading.Event
         Set by `stop`; `bundles` returns soon after.
     rows_ahead : int or None
-        Rows whose references are held ahead, at least one block; None: one block.
+        Rows whose references are held ahead, at least one block; None: one block. Beyond 16 MiB, rows that
+        were given and not yet told to `use` count as well: they lie in batches ahead already.
     meter : Meter
         Takes the times.
     report : callable
@@ -109,17 +111,25 @@ class BlockStream(Iterator[Block]):
         self._meter = meter
         self._report = report
         # Reentrant: a block may die while its lock is held.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        # Each wakes whom it concerns: a thread that wakes for nothing takes the GIL from those that work.
+        self._came = threading.Condition(self._lock)  # Who takes blocks waits for the front one...
+        self._room = threading.Condition(self._lock)  # ... the thread that takes references for room...
+        self._work = threading.Condition(self._lock)  # ... and those that fetch for something to fetch.
         self._entries: deque[_Entry] = deque()  # In order.
         self._waiting: deque[_Entry] = deque()  # Those of them whose fetch has not begun.
         self._ahead_bytes = 0  # Of entries that are being fetched, or have been.
         self._entry_rows = 0
+        self._entry_bytes = 0
+        self._unused_rows = 0
+        self.counts_unused = True  # False where batches have fewer rows than what they are made of.
         self._held_bytes = 0
         self._is_over = False
         self._failure: BaseException | None = None
         self._peeked: Block | None = None
         self._threads: list[threading.Thread] = []
         self._conformer = Conformer()
+        self.has_nulls = False  # In any block that was given.
 
     @property
     def held_bytes(self) -> int:
@@ -162,15 +172,16 @@ class BlockStream(Iterator[Block]):
                 return None
             table, is_in_store = entry.table
             entry.table = None
-            with self._changed:
+            with self._lock:
                 self._ahead_bytes -= entry.nbytes
-                self._changed.notify_all()
+                self._work.notify()
             if table.num_rows > 0:
                 return self._to_block(entry, table, is_in_store)
             self._forget(entry)
 
     def _to_block(self, entry: _Entry, table: pa.Table, is_in_store: bool) -> Block:
         conformed = self._conformer(table)
+        self.has_nulls = self.has_nulls or has_nulls(conformed)
         nbytes = entry.nbytes
         return Block(
             conformed, is_in_store and conformed is table, lambda: self._let_go(nbytes), keeps=entry.ref
@@ -178,7 +189,7 @@ class BlockStream(Iterator[Block]):
 
     def _take(self) -> _Entry | None:
         """Wait for the front entry: fetched, or for the caller to fetch; None at the end."""
-        with self._changed:
+        with self._lock:
             self._start()
             while not self._stop.is_set():
                 if self._entries:
@@ -189,13 +200,15 @@ class BlockStream(Iterator[Block]):
                     if entry.state != "getting":
                         self._entries.popleft()
                         self._entry_rows -= entry.rows or 0
-                        self._changed.notify_all()
+                        self._entry_bytes -= entry.nbytes
+                        self._unused_rows += entry.rows or 0
+                        self._room.notify()
                         return entry
                 elif self._is_over:
                     if self._failure is not None:
                         raise self._failure
                     return None
-                self._changed.wait()
+                self._came.wait()
             return None
 
     def _start(self) -> None:
@@ -226,35 +239,48 @@ class BlockStream(Iterator[Block]):
             failure = error
         finally:
             del bundles
-            with self._changed:
+            with self._lock:
                 self._is_over = True
                 self._failure = failure
-                self._changed.notify_all()
+                self._notify_all()
+
+    def _notify_all(self) -> None:
+        for condition in (self._came, self._room, self._work):
+            condition.notify_all()
+
+    def use(self, rows: int) -> None:
+        """Say that so many of the rows that were given are in the consumer's hand."""
+        with self._lock:
+            self._unused_rows -= rows
+            self._room.notify()
 
     def _wait_for_room(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stop.is_set()
-                    or not self._entries
-                    or (self._rows_ahead is not None and self._entry_rows < self._rows_ahead)
-                )
-            )
+        with self._lock:
+            self._room.wait_for(lambda: self._stop.is_set() or not self._entries or self._has_room())
             return not self._stop.is_set()
+
+    def _has_room(self) -> bool:
+        if self._rows_ahead is None or self._entry_rows >= self._rows_ahead:
+            return False
+        is_little = self._entry_bytes < _LEAST_HELD_BYTES
+        unused_rows = self._unused_rows if self.counts_unused else 0
+        return is_little or self._entry_rows + unused_rows < self._rows_ahead
 
     def _add(self, entry: _Entry) -> None:
         import ray
 
         if entry.rows == 0:
             return
-        with self._changed:
+        with self._lock:
             if self._stop.is_set():
                 return
             self._entries.append(entry)
             self._waiting.append(entry)
             self._entry_rows += entry.rows or 0
+            self._entry_bytes += entry.nbytes
             self._hold(entry.nbytes)
-            self._changed.notify_all()
+            self._came.notify()
+            self._work.notify()
         if entry.nbytes > _MOST_AHEAD_BYTES:
             ray.wait([entry.ref], timeout=0, fetch_local=True)  # On its way to this node, not mapped.
 
@@ -264,15 +290,15 @@ class BlockStream(Iterator[Block]):
             if not run:
                 return
             self._fetch(run)
-            with self._changed:
+            with self._lock:
                 for entry in run:
                     entry.state = "ready"
-                self._changed.notify_all()
+                self._came.notify()
             del run, entry
 
     def _choose(self) -> list[_Entry]:
         """Wait for blocks to fetch ahead; none at the end."""
-        with self._changed:
+        with self._lock:
             while not self._stop.is_set():
                 run: list[_Entry] = []
                 run_bytes = 0
@@ -291,7 +317,7 @@ class BlockStream(Iterator[Block]):
                     return run
                 if self._is_over and not self._waiting:
                     return []
-                self._changed.wait()
+                self._work.wait()
             return []
 
     def _fetch(self, run: list[_Entry]) -> None:
@@ -337,7 +363,7 @@ class BlockStream(Iterator[Block]):
         self._report(self._held_bytes)
 
     def _let_go(self, nbytes: int) -> None:
-        with self._changed:
+        with self._lock:
             self._hold(-nbytes)
 
     @property
@@ -347,7 +373,7 @@ class BlockStream(Iterator[Block]):
 
     def stop(self) -> None:
         """Make every thread return soon, and drop what has not been given. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._stop.set()
             dropped, peeked = list(self._entries), self._peeked
             self._entries.clear()
@@ -355,7 +381,7 @@ class BlockStream(Iterator[Block]):
             self._peeked = None
             self._bundles = None
             self._hold(-sum(entry.nbytes for entry in dropped))
-            self._changed.notify_all()
+            self._notify_all()
         del dropped, peeked
 
     def join(self) -> None:

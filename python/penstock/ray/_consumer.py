@@ -35,7 +35,8 @@ class Recipe:
     Attributes
     ----------
     options : callable
-        Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter.
+        Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter and what tells
+        whether any block so far had nulls.
     batch_size : int or None
         None: each block is a batch, made by `of_block`.
     of_block : callable, optional
@@ -55,7 +56,7 @@ class Recipe:
         Told the loader that runs.
     """
 
-    options: Callable[[pa.Schema, Meter], dict[str, Any]]
+    options: Callable[[pa.Schema, Meter, Callable[[], bool]], dict[str, Any]]
     batch_size: int | None
     prefetch_batches: Any = "auto"
     shuffle_rows: int = 0
@@ -69,7 +70,7 @@ class Recipe:
 
     @property
     def rows_ahead(self) -> int | None:
-        """Rows whose references are held ahead."""
+        """Rows ahead of the consumer, in batches and as references."""
         if self.batch_size is None:
             return None
         batches = _AUTO_BATCHES if self.prefetch_batches == "auto" else self.prefetch_batches
@@ -106,14 +107,19 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
             return
         source = _open(blocks, schema, recipe, meter)
         meter.num_rows = source.num_rows
+        returned_s = time.perf_counter()
         while True:
-            with meter.blocked():
-                batch = next(source.batches, _END)
+            batch = next(source.batches, _END)
+            given_s = time.perf_counter()
+            meter.waited(given_s - returned_s)
             if batch is _END:
                 break
-            with meter.user():
-                yield batch
+            meter.given()
+            blocks.use(recipe.batch_size or 0)
+            yield batch
             del batch
+            returned_s = time.perf_counter()
+            meter.used(returned_s - given_s)
     finally:
         is_early = not blocks.is_at_end
         # First what others wait for, then those who wait.
@@ -177,7 +183,9 @@ class _Closing:
 def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
     if recipe.batch_size is None:
         return _open_blocks(blocks, schema, recipe, meter)
-    options = {**recipe.options(schema, meter), "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
+    options = recipe.options(schema, meter, lambda: blocks.has_nulls)
+    options = {**options, "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
+    blocks.counts_unused = options.get("filter") is None
     loader, mixed = _make_loader(blocks, options, recipe)
     try:
         loader.set_epoch(recipe.epoch)

@@ -178,7 +178,7 @@ class _Batches:
             "collate_workers": max(1, min(_MOST_COLLATE_WORKERS, prefetch)),
         }
         recipe = Recipe(
-            options=lambda schema, meter: {**own, **steps.options(schema, meter)},
+            options=lambda schema, meter, has_nulls: {**own, **steps.options(schema, meter, has_nulls)},
             batch_size=arguments.get("batch_size", 256),
             prefetch_batches=prefetch,
             shuffle_rows=shuffle_rows,

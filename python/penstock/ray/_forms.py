@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["Conformer", "NumberTensors", "own_copy", "ray_form", "to_table"]
+__all__ = ["Conformer", "NumberTensors", "has_nulls", "own_copy", "ray_form", "to_table"]
 
 
 def to_table(block: Any, begin: int, end: int | None) -> tuple[pa.Table, bool]:
@@ -127,41 +127,88 @@ def ray_form(batch_format: str | None, schema: pa.Schema) -> Callable[[pa.Record
 
 
 class NumberTensors:
-    """Makes tensors of batches of numbers as Ray's DefaultCollateFn does, in a fraction of the time.
+    """Tensors of numbers as Ray's DefaultCollateFn makes them, which the loader can make itself.
+
+    Takes the loader's batches in format "torch", with masks. They are what Ray gives as long as nothing is
+    missing; else Ray's own code makes them.
 
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of the blocks: Ray's tensors have its types.
+        Of the blocks, for which `suits` holds: Ray's tensors have its types.
+    make : callable
+        Ray's own way, from a batch of Arrow's.
+    has_nulls : callable
+        Whether any block so far had nulls: so masks need not be looked at.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
-        from torch.utils.dlpack import from_dlpack
-
-        self._from_dlpack = from_dlpack
+    def __init__(
+        self, schema: pa.Schema, make: Callable[[pa.RecordBatch], Any], has_nulls: Callable[[], bool]
+    ) -> None:
+        self._fields = list(schema)
         self._names = schema.names
-        self._types = schema.types
+        self._make = make
+        self._has_nulls = has_nulls
 
-    def take(self, batch: pa.RecordBatch | pa.Table) -> list[pa.Array] | None:
-        """Return the columns where that is all: no nulls, and signed integers, bytes and floats alone."""
-        if not isinstance(batch, pa.RecordBatch) or not 0 < batch.num_columns == len(self._types):
-            return None
-        columns: list[pa.Array] = batch.columns
-        is_all = all(
-            column.null_count == 0 and column.type == kind and kind in _NUMBERS
-            for column, kind in zip(columns, self._types, strict=True)
+    @staticmethod
+    def suits(schema: pa.Schema) -> bool:
+        """Whether all columns are numbers, or tensors of them of one shape."""
+        names = set(schema.names)
+        return len(names) == len(schema.names) > 0 and all(
+            _element_type(field.type) in _NUMBERS and f"{field.name}_mask" not in names for field in schema
         )
-        return columns if is_all else None
 
-    def make(self, columns: list[pa.Array]) -> dict[str, Any]:
-        """Return a tensor of each column, over its memory."""
-        return {name: self._from_dlpack(column) for name, column in zip(self._names, columns, strict=True)}
+    def __call__(self, batch: dict[str, Any]) -> Any:
+        if self._has_nulls() and any(
+            bool(batch[mask].any()) for name in self._names if (mask := f"{name}_mask") in batch
+        ):
+            columns = [_to_arrow(field, batch) for field in self._fields]
+            return self._make(pa.record_batch(columns, self._names))
+        return {name: batch[name] for name in self._names}
 
 
+# Not the other unsigned ones, which Ray brings to types of its own.
 _NUMBERS = {
-    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8()),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.bool_()),
     *(pa.float16(), pa.float32(), pa.float64()),
 }
+_RAY_TENSORS = ("ray.data.arrow_tensor", "ray.data.arrow_tensor_v2")
+
+
+def _element_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a tensor's elements where all rows have one shape, in order; else `kind`."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        is_plain = kind.permutation is None and all(extent > 0 for extent in kind.shape)
+        return kind.value_type if is_plain else kind
+    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name in _RAY_TENSORS:
+        return kind.storage_type.value_type if all(extent > 0 for extent in kind.shape) else kind
+    return kind
+
+
+def _to_arrow(field: pa.Field, batch: dict[str, Any]) -> pa.Array:
+    """Return a column of a batch of tensors, with its nulls; of a tensor column, its storage."""
+    values = batch[field.name].numpy()
+    mask = batch.get(f"{field.name}_mask")
+    missing = None if mask is None else mask.numpy()
+    if values.ndim == 1:
+        return pa.array(values, field.type, mask=missing)
+    rows = None if missing is None else pa.array(missing.reshape(len(values), -1).all(axis=1))
+    elements = pa.array(values.ravel(), mask=None if missing is None else missing.ravel())
+    return pa.FixedSizeListArray.from_arrays(elements, values[0].size, mask=rows)
+
+
+def has_nulls(table: pa.Table) -> bool:
+    """Whether a value is missing, or an element of a tensor."""
+    return any(_has_nulls(chunk) for column in table.columns for chunk in column.chunks)
+
+
+def _has_nulls(array: pa.Array) -> bool:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if array.null_count > 0:
+        return True
+    is_list = isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray))
+    return is_list and bool(array.values.null_count > 0)
 
 
 def _to_type(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -87,7 +87,7 @@ class Loader:
     format : {"torch", "numpy", "arrow", "pandas"}, default "torch"
         As in `penstock.Loader`.
     prefetch_batches : "auto" or int, default "auto"
-        As in `penstock.Loader`; references of blocks are held for as many batches, two with "auto".
+        As in `penstock.Loader`; references of blocks are held for as many batches at most, two with "auto".
     memory_budget : int or str, default "1GiB"
         The most memory that an iteration holds, beside Ray's store.
     device : str or torch.device, default "auto"
@@ -228,7 +228,7 @@ class Loader:
     def _iterate(self) -> Any:
         steps = RaySteps(self._ray_format, self._collate_of_ray(), None)
         recipe = Recipe(
-            options=lambda schema, meter: self._options(schema, meter, steps),
+            options=lambda schema, meter, _: self._options(schema, meter, steps),
             batch_size=self._batch_size,
             prefetch_batches=self._prefetch_batches,
             shuffle_rows=self._shuffle_rows,

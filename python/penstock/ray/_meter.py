@@ -75,28 +75,27 @@ class Meter:
         if self._stats is not None:
             self._stats.iter_initialize_s.add(time.perf_counter() - self._began_s)
 
-    @contextmanager
-    def blocked(self) -> Iterator[None]:
-        """Time the consumer's wait for a batch."""
-        begin = time.perf_counter()
-        yield
+    # Not context managers: these are called for each batch.
+
+    def waited(self, wait_s: float) -> None:
+        """Take the seconds that the consumer waited for a batch."""
         if self._stats is None:
             return
-        wait_s = time.perf_counter() - begin
         self._stats.iter_total_blocked_s.add(wait_s)
         if self._is_first:
             self._is_first = False
             self._stats.iter_time_to_first_batch_s.add(wait_s)
 
-    @contextmanager
-    def user(self) -> Iterator[None]:
-        """Time the consumer's step with a batch."""
+    def given(self) -> None:
+        """Say that the consumer gets a batch."""
+        if self._stats is not None:
+            self._stats.iter_batches_total += 1
+
+    def used(self, step_s: float) -> None:
+        """Take the seconds of the consumer's step with it."""
         if self._stats is None:
-            yield
             return
-        self._stats.iter_batches_total += 1
-        with self._stats.iter_user_s.timer():
-            yield
+        self._stats.iter_user_s.add(step_s)
         if time.perf_counter() - self._updated_s > _UPDATE_EVERY_S:
             self._update()
 

@@ -35,13 +35,8 @@ class RaySteps:
     def make(self, schema: pa.Schema, meter: Meter) -> Callable[[Any], Any]:
         """Return what makes of a batch of that schema what collate_fn returns."""
         form, collate_fn = ray_form(self._batch_format, schema), self._collate_fn
-        quick = NumberTensors(schema) if _makes_tensors(collate_fn) else None
 
         def make(batch: Any) -> Any:
-            numbers = None if quick is None else quick.take(batch)
-            if quick is not None and numbers is not None:
-                with meter.collate():
-                    return quick.make(numbers)
             with meter.form():
                 data = form(batch)
             if collate_fn is None:
@@ -69,13 +64,29 @@ class RaySteps:
 
         return finalize
 
-    def options(self, schema: pa.Schema, meter: Meter) -> dict[str, Any]:
-        """Return the arguments of `penstock.Loader` with which batches are what Ray gives."""
+    def options(
+        self, schema: pa.Schema, meter: Meter, has_nulls: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """Return the arguments of `penstock.Loader` with which batches are what Ray gives.
+
+        Parameters
+        ----------
+        schema : pyarrow.Schema
+            Of the blocks.
+        meter : Meter
+            Takes the times.
+        has_nulls : callable, optional
+            Whether any block so far had nulls. Without it, Ray's code makes all batches.
+        """
+        make, finalize = self.make(schema, meter), self.finalize(meter)
+        if has_nulls is None or not _makes_tensors(self._collate_fn) or not NumberTensors.suits(schema):
+            return {"format": "arrow", "nulls": "mask", "collate_fn": make, "finalize_fn": finalize}
+        tensors = NumberTensors(schema, make, has_nulls)
         return {
-            "format": "arrow",
+            "format": "torch",
             "nulls": "mask",
-            "collate_fn": self.make(schema, meter),
-            "finalize_fn": self.finalize(meter),
+            "collate_fn": None,
+            "finalize_fn": lambda batch: finalize(tensors(batch)),
         }
 
 

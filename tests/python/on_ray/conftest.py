@@ -36,6 +36,7 @@ def node() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'penstock[ray]'")
     pytest.importorskip("ray.data")
     ray.init(
+        address="local",  # Not another one that runs on this machine.
         num_cpus=2,
         object_store_memory=256 * MIB,
         include_dashboard=False,

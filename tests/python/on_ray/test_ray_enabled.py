@@ -127,6 +127,75 @@ def test_tensors_of_numbers_are_those_of_ray(node: Any, ran: list[str], kind: st
             np.testing.assert_array_equal(each[name].numpy(), other[name].numpy())
 
 
+def fixed(shape: tuple[int, ...], begin: int, end: int) -> pa.Array:
+    size = int(np.prod(shape))
+    values = pa.array(np.arange(begin * size, end * size, dtype=np.int32))
+    storage = pa.FixedSizeListArray.from_arrays(values, size)
+    return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), shape), storage)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("made_by", ["arrow", "ray"])
+def test_tensor_columns_are_those_of_ray(
+    node: Any, ran: list[str], shape: tuple[int, ...], made_by: str
+) -> None:
+    parts = ((0, 10), (10, 21))
+    if made_by == "arrow":
+        data = node.data.from_arrow([pa.table({"x": fixed(shape, *part)}) for part in parts])
+    else:
+        data = node.data.from_numpy([fixed(shape, *part).to_numpy_ndarray() for part in parts])
+    want = list(data.iter_torch_batches(batch_size=8))
+    with ps.ray.enabled():
+        got = list(data.iter_torch_batches(batch_size=8))
+    assert ran == ["DataIteratorImpl"]
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+
+
+def test_a_row_that_lacks_its_tensor_is_the_error_that_it_is_with_ray(node: Any) -> None:
+    whole, last = fixed((2,), 0, 10), fixed((2,), 10, 20)
+    storage = pa.FixedSizeListArray.from_arrays(
+        last.storage.flatten(), 2, mask=pa.array([True] + [False] * 9)
+    )
+    holed = pa.ExtensionArray.from_storage(last.type, storage)
+    data = node.data.from_arrow([pa.table({"x": whole}), pa.table({"x": holed})])
+    with pytest.raises(pa.ArrowInvalid) as want:
+        list(data.iter_torch_batches(batch_size=5))
+    with ps.ray.enabled(), pytest.raises(pa.ArrowInvalid) as got:
+        list(data.iter_torch_batches(batch_size=5))
+    assert str(got.value) == str(want.value)
+
+
+def test_a_column_that_is_called_as_the_mask_of_another(node: Any) -> None:
+    data = node.data.from_arrow(pa.table({"x": range(10), "x_mask": range(10, 20)}))
+    with ps.ray.enabled():
+        (batch,) = data.iter_torch_batches(batch_size=10)
+    assert {name: values.tolist() for name, values in batch.items()} == {
+        "x": [*range(10)],
+        "x_mask": [*range(10, 20)],
+    }
+
+
+def test_tensors_of_numbers_need_none_of_rays_code(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a thread to collate on, until something is missing."""
+    from ray.data.collate_fn import DefaultCollateFn
+
+    calls: list[Any] = []
+    plain = DefaultCollateFn.__call__
+    monkeypatch.setattr(
+        DefaultCollateFn, "__call__", lambda self, batch: calls.append(0) or plain(self, batch)
+    )
+    tables = [
+        pa.table({"x": pa.array([None if row == hole else row for row in range(10)], pa.int64())})
+        for hole in (-1, -1, 3)
+    ]
+    data = node.data.from_arrow(tables)
+    with ps.ray.enabled():
+        for _batch in data.iter_torch_batches(batch_size=5, prefetch_batches=4):
+            assert "penstock-collate" not in " ".join(each.name for each in threading.enumerate())
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_iter_torch_batches_gives_what_ray_gives(mixed: Any, ran: list[str], drop_last: bool) -> None:
     import torch

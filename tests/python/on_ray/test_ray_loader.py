@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,6 +110,60 @@ class TestRelease:
         loader = ps.ray.Loader(numbers(3, rows, width), batch_size=8, prefetch_batches=1)
         assert values(loader) == list(range(3 * rows))
         assert 40 * MIB <= loader.memory()["store"]["peak_bytes"] < 41 * MIB
+
+    def test_what_is_mapped_is_referenced(self, node: Any, numbers: Numbers) -> None:
+        """By Ray's own accounts nothing is kept for a batch's sake that Ray believes deleted."""
+        from ray._private.internal_api import node_stats
+
+        (here,) = node.nodes()
+
+        def mapped() -> list[Any]:
+            reply = node_stats(here["NodeManagerAddress"], here["NodeManagerPort"])
+            (own,) = [each for each in reply.core_workers_stats if each.pid == os.getpid()]
+            return [each for each in own.object_refs if each.pinned_in_memory]
+
+        # One block at a time: each is larger than what is fetched ahead.
+        loader = ps.ray.Loader(numbers(3, 40, 1 << 17), batch_size=8, prefetch_batches=0, num_workers=0)
+        kept = []
+        for batch in loader:
+            kept.append(batch["x"])  # A view, as long as its batch.
+            now = mapped()
+            assert len(now) <= 1
+            assert all(each.local_ref_count > 0 for each in now)
+        assert len(kept) == 15
+        assert mapped() == []
+
+    def test_references_ahead_are_fewer_where_batches_lie_ahead(self, node: Any) -> None:
+        from penstock.ray._blocks import BlockStream
+        from penstock.ray._meter import Meter
+
+        table = pa.table({"x": range(10)})
+        entry = SimpleNamespace(
+            ref=node.put(table), metadata=SimpleNamespace(size_bytes=8 * MIB, num_rows=10)
+        )
+        asked: list[int] = []
+
+        def bundles() -> Any:
+            for number in range(20):
+                asked.append(number)
+                yield SimpleNamespace(blocks=[entry])
+
+        stream = BlockStream(bundles(), threading.Event(), 40, Meter(None, {}, 0.0), lambda _: None)
+        given = [next(stream) for _ in range(6)]
+        wait_until(lambda: len(asked) == 8)  # 16 MiB of references, and no more: 60 rows lie in batches.
+        assert not stream._has_room()
+        stream.counts_unused = False  # As with a filter, where batches have fewer rows than their blocks.
+        assert stream._has_room()
+        stream.counts_unused = True
+        stream.use(50)
+        wait_until(lambda: len(asked) == 9)  # 10 in batches and 30 in blocks.
+        assert not stream._has_room()
+        stream.use(10)
+        wait_until(lambda: len(asked) == 10)
+        stream.stop()
+        stream.join()
+        del given
+        assert stream.held_bytes == 0
 
     def test_what_is_held_is_reported_to_the_resource_manager(
         self, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
