@@ -116,6 +116,16 @@ def test_segments_are_those_of_each_row_wherever_it_lies(path: str) -> None:
     assert rows == ROWS
 
 
+def test_every_item_may_be_a_segment() -> None:
+    batches = list(packed(pa.table({"tokens": [[item] for item in range(3000)]}), batch_size=30))
+    assert sorted(item for batch in batches for item in batch["tokens"].ravel() if item >= 0) == list(
+        range(3000)
+    )
+    for batch in batches[:-1]:
+        assert not batch["tokens_positions"].any()
+        assert batch["tokens_offsets"].tolist() == list(range(30 * LENGTH + 1))
+
+
 def test_another_order_in_every_epoch_and_for_every_seed(path: str) -> None:
     orders = set()
     for seed in (0, 1, 2**64 - 1):
@@ -175,6 +185,10 @@ def test_columns_that_are_packed_together_stay_together_with_their_masks(path: s
         assert not batch["tokens"][is_missing].any()
 
 
+def places_in(state: dict[str, Any]) -> list[Any]:
+    return [state[key] for key in ("epoch", "epochs_left", "history", "given_rows", "given_items")]
+
+
 @pytest.mark.parametrize("num_workers", [0, 3])
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("batch_size", [7, 60])
@@ -189,11 +203,11 @@ def test_a_state_goes_on_at_every_batch(path: str, num_workers: int, epochs: int
     for step in range(0, len(states), 1 if epochs == 1 else 11):
         with packed(path, num_workers=3 - num_workers, **options) as again:
             again.load_state_dict(states[step])
-            saved = again.state_dict()
-            assert [saved[key] for key in ("epoch", "history", "given_rows", "given_items")] == [
-                states[step][key] for key in ("epoch", "history", "given_rows", "given_items")
-            ]
-            assert [batch["tokens"].tolist() for batch in again] == batches[step:]
+            assert places_in(again.state_dict()) == places_in(states[step])
+            rest = iter(again)
+            firsts = [batch["tokens"].tolist() for batch in itertools.islice(rest, 1)]
+            assert not firsts or places_in(again.state_dict()) == places_in(states[step + 1])
+            assert firsts + [batch["tokens"].tolist() for batch in rest] == batches[step:]
 
 
 def test_a_state_counts_what_the_loop_got_behind_collate_fn(path: str) -> None:
