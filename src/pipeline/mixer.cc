@@ -140,7 +140,8 @@ arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline, bo
 
 void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
   source_rows_ += slab->batch.num_rows();
-  windows_.back()->ends_padded = source_->origin().ends_padded;
+  // Written only here: a window of known rows may be put into order meanwhile, without the mutex. It has no padding.
+  if (source_->origin().ends_padded) windows_.back()->ends_padded = true;
   source_place_ = {source_->origin().source_rows.end, source_->origin().source_items};
   windows_.back()->Add(slab);
   last_slab_ = std::move(slab);
