@@ -51,7 +51,7 @@ def main() -> None:
         pq.write_table(pa.table({"url": ["..."] * len(documents), "tokens": tokens}), path)
         transforms = {"tokens": ps.ops.pack(LENGTH)}
         with ps.Loader(
-            path, columns=["tokens"], transforms=transforms, batch_size=32, drop_last=True
+            path, columns=["tokens"], transforms=transforms, batch_size=32, shuffle=True, drop_last=True
         ) as loader:
             for batch in loader:
                 tokens, positions = batch["tokens"].long(), batch["tokens_positions"]

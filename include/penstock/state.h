@@ -68,8 +68,9 @@ struct EpochState {
   int64_t epochs_left = 1;  ///< Of the iteration, this one included.
   int64_t rank = 0;         ///< Of the loader that gave it.
   std::vector<EpochPhase> history;
-  int64_t given_rows = 0;  ///< With a filter and a limit: rows that count towards it so far.
-
+  /// With a filter and a limit: rows that count towards it so far. With ops::Pack and shuffle: packed rows that were
+  /// given; `history` and `given_items` then say where the window begins that the next one is of.
+  int64_t given_rows = 0;
   int64_t given_items = 0;  ///< With ops::Pack: items of the next row that were given.
 
   bool operator==(const EpochState&) const = default;

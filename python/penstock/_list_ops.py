@@ -84,7 +84,9 @@ class pack(Op):  # noqa: N801
     nulls are masked or filled; items follow the null policy.
 
     The last row of an epoch is filled up with `value`, as a segment of its own; ``drop_last=True`` leaves out
-    the batch that would have needed it. `shuffle` is refused: write the documents in random order.
+    the batch that would have needed it. With ``shuffle=True`` row groups are permuted, their documents packed
+    and the packed rows mixed within windows. Ranks divide the documents, and may get different numbers of
+    batches.
 
     Parameters
     ----------

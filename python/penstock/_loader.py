@@ -133,8 +133,9 @@ class Loader:
     shuffle : bool, default False
         Another order in each epoch, the same for the same data, `seed` and `shuffle_window`, whatever the
         workers: row groups are permuted over the whole data set, rows within windows that join many of them.
-        With a filter, the rows that pass are counted first. Of a source that is read to be counted (a
-        stream, an iterable, text files), rows are mixed within windows of consecutive rows alone.
+        With a filter, the rows that pass are counted first. With `penstock.ops.pack` nothing is counted, and
+        the packed rows are mixed. Of a source that is read to be counted (a stream, an iterable, text files),
+        rows are mixed within windows of consecutive rows alone.
     seed : int, default 0
         What random orders and what random transforms draw are made from, in [0, 2**64).
     shuffle_window : int or str, default "256MiB"

@@ -43,6 +43,8 @@ SlotLayout::SlotLayout(std::shared_ptr<const Schema> schema, int64_t batch_size,
   if (!arenas_.empty()) PlaceArenas(most_arena_bytes);
 }
 
+int64_t SlotLayout::BatchSegmentBytes() const { return SegmentBytes(batch_rows_ * packing_.items_per_slot_row()); }
+
 int64_t SlotLayout::PlaceDense(int column, int64_t end, Place* place) {
   const Field& field = (*schema_)[static_cast<size_t>(column)];
   place->values = end;
@@ -53,7 +55,7 @@ int64_t SlotLayout::PlaceDense(int column, int64_t end, Place* place) {
   }
   if (field.has_segments) {
     place->segments = end;
-    end = RoundUp(end + batches_per_slot_ * SegmentBytes(batch_rows_), kColumnAlignment);
+    end = RoundUp(end + batches_per_slot_ * BatchSegmentBytes(), kColumnAlignment);
   }
   return end;
 }
@@ -140,14 +142,15 @@ Batch SlotLayout::View(uint8_t* base, const ArenaFill* fill, int64_t batch, int6
       column.values = base + places_[i].values + first_row * row_bytes(index);
       if (field.has_mask) column.mask = base + places_[i].mask + first_row * row_elements(index);
       if (field.has_segments) {
-        column.segments = reinterpret_cast<int32_t*>(base + places_[i].segments + batch * SegmentBytes(batch_rows_));
+        column.segments = reinterpret_cast<int32_t*>(base + places_[i].segments + batch * BatchSegmentBytes());
       }
     }
     columns.push_back(std::move(column));
   }
   if (packing_.is_any()) {
-    FinishPacked(*schema_, packing_, num_rows, &columns);
-    num_rows = (num_rows + packing_.length - 1) / packing_.length;
+    const int64_t items = num_rows * packing_.items_per_slot_row();
+    FinishPacked(*schema_, packing_, items, &columns);
+    num_rows = (items + packing_.length - 1) / packing_.length;
   }
   return Batch(schema_, std::move(columns), num_rows, std::move(hold));
 }

@@ -15,8 +15,8 @@ namespace penstock {
 class ArenaFill;
 
 /// Where each column lies in a slot. Its rows are those of the batches, but with a packing: then they are items, so
-/// many of which are a row of a batch. A slot holds a run of consecutive batches, column-major over all its rows, so
-/// that a column is written in one piece and every batch is a view.
+/// many of which are a row of a batch (unless Packing::has_whole_rows). A slot holds a run of consecutive batches,
+/// column-major over all its rows, so that a column is written in one piece and every batch is a view.
 ///
 /// Columns of fixed size have their place in the fixed part. Columns whose rows vary in size have their strands there
 /// as far as they are per row, and arenas behind it for all others: address space of which each slot uses as much as
@@ -82,6 +82,7 @@ class SlotLayout {
     int64_t width;
     int64_t extra;  ///< Elements beside those of the domain.
   };
+  int64_t BatchSegmentBytes() const;
   int64_t PlaceDense(int column, int64_t end, Place* place);
   int64_t PlaceVarying(const VaryingColumn& column, int64_t end, Place* place);
   void PlaceArenas(int64_t most_arena_bytes);

@@ -249,7 +249,8 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   // A shuffle reads all footers when it begins. Where they are few they are looked at here: little data needs no large
   // window.
-  const bool knows_all = options_.shuffle && source_->is_counted() && source_->num_files() <= kFewFiles;
+  const bool knows_all =
+      options_.shuffle && source_->is_counted() && !projection_.packing.is_any() && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
   if (!source_->is_counted()) {
@@ -296,8 +297,10 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
                            rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
   sizing_.collate_slots += gated_slots();
+  Packing packing = projection_.packing;
+  packing.has_whole_rows = options_.shuffle;
   layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
-                                         options_.memory_budget_bytes, projection_.packing);
+                                         options_.memory_budget_bytes, packing);
   sizing_.slot_bytes = SlotBytes(*layout_, first);
   const int64_t slot_bytes = (2 + sizing_.collate_slots) * sizing_.slot_bytes;
   // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
@@ -314,11 +317,15 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
 // Slabs are slots of one batch.
 void LoaderImpl::SizeShuffle(const Survey& survey, int64_t data_rows) {
   if (!options_.shuffle) return;
-  const double row_bytes = static_cast<double>(SlotLayout::BatchBytes(*schema_, 1)) +
+  auto schema = std::make_shared<Schema>(*schema_);
+  for (Field& field : *schema) field.has_segments = false;  // They are those of a batch.
+  const double row_bytes = static_cast<double>(SlotLayout::BatchBytes(*schema, 1)) +
                            static_cast<double>(ExpectedArenaBytes(survey.arena_row_bytes, 1'000'000)) / 1e6;
   const auto choose = [&](const ShuffleSizing& sizing) {
-    shuffle_ = sizing;
-    slab_layout_ = std::make_shared<SlotLayout>(schema_, shuffle_.slab_rows, 1, options_.memory_budget_bytes);
+    // A state says where a window begins; where slabs do is known.
+    shuffle_ = projection_.packing.is_any() ? sizing.InWholeSlabs() : sizing;
+    slab_layout_ =
+        std::make_shared<SlotLayout>(schema, shuffle_.slab_rows, 1, options_.memory_budget_bytes, projection_.packing);
     slab_bytes_ = SlotBytes(*slab_layout_, survey);
   };
   const bool is_by_rows = options_.shuffle_window_rows > 0;
@@ -406,6 +413,7 @@ arrow::Status LoaderImpl::StartEpoch() {
     mix.slab_rows = shuffle_.slab_rows;
     mix.is_threaded = options_.num_workers > 0;
     mix.drop_last = options_.drop_last;
+    if (projection_.packing.is_any()) mix.begin = SourcePlace{0, start.skip_items};
     mix.ledger = ledger_;
     mix.stats = stats_;
     mix.held_batches = held_batches_;

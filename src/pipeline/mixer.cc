@@ -20,7 +20,9 @@ Mixer::Mixer(MixPlan plan, std::shared_ptr<Scheduler> source)
       source_(std::move(source)),
       slab_bits_(std::countr_zero(static_cast<uint64_t>(plan_.slab_rows))),
       fork_generation_(ForkGeneration()),
-      rows_(plan_.rows) {
+      rows_(plan_.rows),
+      source_place_(plan_.begin.value_or(SourcePlace())),
+      last_place_(source_place_) {
   plan_.stats->SetSlots(plan_.sizing.open_slots + 1, 0);
 }
 
@@ -35,6 +37,15 @@ void Mixer::Filling::Empty() {
 void Mixer::Filling::Add(std::shared_ptr<const Slab> slab) {
   has_lost = has_lost || !slab->lost.empty();
   slabs.push_back(std::move(slab));
+}
+
+void Mixer::Filling::PutIntoOrder() {
+  std::span<uint32_t> rows(order);
+  if (ends_padded) {
+    rows.back() = static_cast<uint32_t>(rows.size() - 1);
+    rows = rows.first(rows.size() - 1);
+  }
+  ShuffleWindow(window.key, window.number, rows);
 }
 
 void Mixer::RunFiller() {
@@ -88,7 +99,9 @@ bool Mixer::FillLocked(Deadline deadline) {
     return true;
   }
   (*filling)->begin_row = window_rows_;
+  (*filling)->begin = source_place_;
   window_rows_ += (*filling)->window.rows;
+  wanted_rows_ += (*filling)->wanted_rows;
   windows_.push_back(std::move(*filling));
   mix_.NotifyOne();
   if (source_rows_ > windows_.back()->begin_row) {
@@ -127,6 +140,9 @@ arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline, bo
 
 void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
   source_rows_ += slab->batch.num_rows();
+  // Written only here: a window of known rows may be put into order meanwhile, without the mutex. It has no padding.
+  if (source_->origin().ends_padded) windows_.back()->ends_padded = true;
+  source_place_ = {source_->origin().source_rows.end, source_->origin().source_items};
   windows_.back()->Add(slab);
   last_slab_ = std::move(slab);
   CheckFullLocked();
@@ -135,10 +151,13 @@ void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
 // The window that is being filled is the last, and has what has come.
 void Mixer::EndLocked() {
   is_last_window_open_ = true;
-  rows_ = source_rows_;
   Filling& last = *windows_.back();
-  last.window.rows = last.wanted_rows = rows_ - last.begin_row;
-  last.window.wanted = {{0, last.wanted_rows}};
+  last.window.rows = source_rows_ - last.begin_row;
+  last.window.wanted = Complement({{0, last.window.wanted.front().begin}}, last.window.rows);
+  const int64_t rows_before = wanted_rows_ - last.wanted_rows;
+  last.wanted_rows = CountRows(last.window.wanted);
+  rows_ = rows_before + last.wanted_rows;
+  last.end = source_place_;
   last.is_full = true;
   if (mixed_rows_ == rows_ && IsSlotOpenLocked()) slots_.back()->is_closed = true;
   mix_.NotifyAll();
@@ -149,6 +168,7 @@ void Mixer::CheckFullLocked() {
   Filling& back = *windows_.back();
   if (source_rows_ < back.end_row()) return;
   back.is_full = true;
+  back.end = source_place_;
   mix_.NotifyOne();
 }
 
@@ -211,7 +231,7 @@ bool Mixer::OrderWindowLocked() {
   } catch (const std::bad_alloc&) {
     is_there = false;
   }
-  if (is_there) ShuffleWindow(filling->window.key, filling->window.number, filling->order);
+  if (is_there) filling->PutIntoOrder();
   plan_.stats->AddTask(Stage::kShuffle, NowNs() - began_ns, 0, 0);
   mu_.Lock();
   --running_;
@@ -276,9 +296,11 @@ Mixer::Job Mixer::TakeJobLocked() {
     const int64_t n = std::min(left, window->wanted_rows - window->taken_rows);
     if (n == 0) continue;
     job.parts.push_back({window, window->taken_rows, n});
+    if (plan_.begin) NotePlacesLocked(&slot, slot.taken_rows + job.rows - left, *window, n);
     // Here, where no other job of the slot can be writing to it: those that are under way have no lost rows.
     if (window->has_lost && slot.lost.empty()) slot.lost.resize(static_cast<size_t>(plan_.layout->rows()));
     window->taken_rows += n;
+    slot.ends_padded = window->ends_padded && window->taken_rows == window->wanted_rows;
     left -= n;
     if (left == 0) break;
   }

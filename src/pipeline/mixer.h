@@ -29,6 +29,9 @@ struct MixPlan {
   int64_t slab_rows = 1;    ///< Rows of a batch of `source`; a power of two.
   bool is_threaded = true;  ///< False: all work is done on the caller's thread.
   bool drop_last = false;
+  /// Where rows of `source` are not those of its own source (ops::Pack): where it begins there. A place between batches
+  /// then is where the window begins that the next row is of.
+  std::optional<SourcePlace> begin;
   std::shared_ptr<Ledger> ledger;
   std::shared_ptr<StatsCollector> stats;
   std::shared_ptr<std::atomic<int64_t>> held_batches;
@@ -72,10 +75,12 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     std::shared_ptr<Ledger> ledger;
     Window window;
     int64_t begin_row = 0;  ///< In what the source gives.
+    SourcePlace begin, end;
     std::vector<uint32_t> order;
     Ordering ordering = Ordering::kNone;
     std::vector<std::shared_ptr<const Slab>> slabs;
-    bool has_lost = false;  ///< A slab has rows that were left out.
+    bool ends_padded = false;  ///< Its last row was filled up: it stays the last.
+    bool has_lost = false;     ///< A slab has rows that were left out.
     bool is_full = false;
     bool is_emptying = false;
     int64_t taken_rows = 0;  ///< Of those wanted: by jobs...
@@ -84,6 +89,8 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     int64_t charged_bytes = 0;
 
     void Add(std::shared_ptr<const Slab> slab);
+    /// Fills `order`, which is as large as the window.
+    void PutIntoOrder();
     /// Gives back what it holds.
     void Empty();
     int64_t end_row() const { return begin_row + window.rows; }
@@ -103,6 +110,8 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
     int64_t taken_rows = 0;     ///< By jobs...
     int64_t done_rows = 0;      ///< ... that have run.
     bool is_closed = false;     ///< No job is to come.
+    bool ends_padded = false;   ///< As that of the window that its last row is of.
+    std::vector<SourcePlace> places;  ///< As SlotHand::source_places.
 
     bool is_ready() const { return is_closed && done_rows == taken_rows; }
   };
@@ -132,6 +141,7 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   bool MixLocked() PENSTOCK_REQUIRES(mu_);
   bool OrderWindowLocked() PENSTOCK_REQUIRES(mu_);
   Job TakeJobLocked() PENSTOCK_REQUIRES(mu_);
+  void NotePlacesLocked(Slot* slot, int64_t slot_row, const Filling& from, int64_t rows) PENSTOCK_REQUIRES(mu_);
   void RunJobLocked(const Job& job) PENSTOCK_REQUIRES(mu_);
   void DropEmptiedLocked() PENSTOCK_REQUIRES(mu_);
   arrow::Status Mix(const Job& job) PENSTOCK_EXCLUDES(mu_);
@@ -160,7 +170,10 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   bool is_last_window_open_ PENSTOCK_GUARDED_BY(mu_) = false;
   int64_t rows_ PENSTOCK_GUARDED_BY(mu_);                           // As MixPlan::rows, until they are known.
   int64_t source_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // Got from the source...
-  int64_t window_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // ... and of all windows opened so far.
+  int64_t window_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // ... of all windows opened so far...
+  int64_t wanted_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;                // ... and wanted of them.
+  SourcePlace source_place_ PENSTOCK_GUARDED_BY(mu_);               // Behind source_rows_ (see MixPlan::begin)...
+  SourcePlace last_place_ PENSTOCK_GUARDED_BY(mu_);                 // ... and behind the last whole batch.
   std::shared_ptr<const Slab> last_slab_ PENSTOCK_GUARDED_BY(mu_);  // May reach into the next window.
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 

@@ -21,6 +21,16 @@ bool Mixer::IsAtEndLocked() const {
   return running_ == 0 && ((!is_order_missing && JobRowsLocked() == 0) || mixed_rows_ == rows_);
 }
 
+// Of the batches whose last rows are among these, `rows` of the window's from its next one on.
+void Mixer::NotePlacesLocked(Slot* slot, int64_t slot_row, const Filling& from, int64_t rows) {
+  if (slot->places.empty()) slot->places.push_back(last_place_);
+  const int64_t batch_rows = plan_.layout->batch_rows();
+  for (int64_t n = batch_rows - slot_row % batch_rows; n <= rows; n += batch_rows) {
+    last_place_ = from.taken_rows + n == from.wanted_rows ? from.end : from.begin;
+    slot->places.push_back(last_place_);
+  }
+}
+
 bool Mixer::HandOverLocked() {
   if (!IsSlotReadyLocked()) return false;
   Slot& slot = *slots_.front();
@@ -30,8 +40,13 @@ bool Mixer::HandOverLocked() {
   hand_.lost.assign(slot.lost.begin(), slot.lost.end());
   hand_.num_rows = slot.done_rows;
   const int64_t batch_rows = plan_.layout->batch_rows();
-  hand_.num_batches = plan_.drop_last ? slot.done_rows / batch_rows : (slot.done_rows + batch_rows - 1) / batch_rows;
+  const int64_t full_rows = slot.done_rows - (slot.ends_padded ? 1 : 0);
+  hand_.num_batches = plan_.drop_last ? full_rows / batch_rows : (slot.done_rows + batch_rows - 1) / batch_rows;
   hand_.first_row = given_rows_;
+  hand_.source_places = std::move(slot.places);
+  if (plan_.begin && static_cast<int64_t>(hand_.source_places.size()) <= hand_.num_batches) {
+    hand_.source_places.push_back(source_place_);  // Behind the short batch at the very end.
+  }
   hand_.lease = std::make_shared<SlotLease>(CopyGate::Before(gate_, shared_from_this()), std::move(slot.storage));
   given_rows_ += slot.done_rows;
   slots_.pop_front();

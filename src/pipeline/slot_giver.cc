@@ -59,8 +59,10 @@ arrow::Result<std::optional<Batch>> SlotGiver::NextInHand() {
   ARROW_ASSIGN_OR_RAISE(auto next, hand_.Next(*layout_, ledger_, held_batches_));
   if (!next) return next;
   stats_->AddSkipped(hand_.lost_rows);
-  const int64_t first_row = (hand_.first_row + batch * layout_->batch_rows()) / layout_->packing().slot_rows_per_row();
+  const int64_t slot_rows_per_row = layout_->packing().slot_rows_per_row();
+  const int64_t first_row = (hand_.first_row + batch * layout_->batch_rows()) / slot_rows_per_row;
   origin_.rows = origin_.source_rows = {first_row, first_row + next->num_rows() + hand_.lost_rows};
+  origin_.ends_padded = batch + 1 == hand_.num_batches && hand_.num_rows % slot_rows_per_row != 0;
   origin_.is_empty = next->num_rows() == 0;
   if (!hand_.source_places.empty()) {
     const SourcePlace* end = &hand_.source_places[static_cast<size_t>(batch)];

@@ -19,6 +19,10 @@ EpochRun::EpochRun(int64_t epoch_rows, Ranks ranks, int64_t first_epoch, int64_t
   Append(&rest_, {0, CountRows(first_)});
 }
 
+EpochRun::EpochRun(int64_t epoch, int64_t first_row) : EpochRun(kUnknownRows, {}, epoch, 1) {
+  first_ = rest_ = {{std::min(first_row, kUnknownRows - 1), kUnknownRows}};
+}
+
 arrow::Result<EpochRun> EpochRun::Resume(int64_t epoch_rows, Ranks ranks, const EpochState& state, int64_t num_epochs) {
   EpochRun run(epoch_rows, ranks, state.epoch, num_epochs);
   const EpochPhase& last = state.history.back();

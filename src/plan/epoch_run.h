@@ -21,6 +21,7 @@ struct BatchOrigin {
   RowRange rows;
   RowRange source_rows;
   int64_t source_items = 0;  ///< Of the row behind source_rows: items that were given (ops::Pack).
+  bool ends_padded = false;  ///< Its last row was filled up (ops::Pack); it is the last of all.
   bool is_empty = false;     ///< All of its rows were left out: it is not given.
 };
 
@@ -40,8 +41,8 @@ class EpochRun {
     Uneven uneven = Uneven::kDrop;
   };
 
-  /// Of an epoch of unknown length, from its first row on, by one rank.
-  explicit EpochRun(int64_t epoch = 0) : EpochRun(kUnknownRows, {}, epoch, 1) {}
+  /// Of an epoch of unknown length, from a row on, by one rank.
+  explicit EpochRun(int64_t epoch = 0, int64_t first_row = 0);
   /// From the first row of `first_epoch` on.
   /// \param epoch_rows  of one epoch, all ranks together.
   EpochRun(int64_t epoch_rows, Ranks ranks, int64_t first_epoch, int64_t num_epochs);

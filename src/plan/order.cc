@@ -63,8 +63,9 @@ arrow::Status Order::CheckRanks() const {
   }
   if (projection_->packing.is_any() && options_->balance == Balance::kRows) {
     return arrow::Status::Invalid(
-        "balance=\"rows\" counts rows, and ps.ops.pack makes rows of items: with it ranks divide the rows before "
-        "the filter; leave `balance` out");
+        "balance=\"rows\" and ps.ops.pack do not go together: how many rows a rank's documents make shows when they "
+        "are "
+        "read. Leave `balance` out, and stop all ranks when the first one ends");
   }
   if (!is_divided()) return arrow::Status::OK();
   if (!source_->is_counted()) {
@@ -73,10 +74,12 @@ arrow::Status Order::CheckRanks() const {
         what, " a source whose rows are known without reading it (files, a table); ",
         source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
   }
-  if (projection_->packing.is_any() && options_->limit) {
+  const bool is_one_pass = options_->world_size == 1 && options_->epochs == 1;
+  if (!options_->limit || is_one_pass) return arrow::Status::OK();
+  if (projection_->packing.is_any()) {
     return arrow::Status::Invalid("`limit` and ps.ops.pack go together with one rank and one epoch alone");
   }
-  if (projection_->filter != nullptr && !IsBalanced() && options_->limit) {
+  if (projection_->filter != nullptr && !IsBalanced()) {
     return arrow::Status::Invalid("`limit` and a filter need balance=\"rows\" where there are ranks or several epochs");
   }
   return arrow::Status::OK();
@@ -165,8 +168,10 @@ arrow::Result<Order::Start> Order::StartRun() {
   }
   Start start;
   start.skip_items = given_items;
-  if (!is_counted() && options_->limit) start.limit = *options_->limit - given_rows;
-  ShufflePlan shuffle{options_->seed, window_rows_, kUnknownRows};
+  start.is_shuffled = options_->shuffle;
+  const int64_t again_rows = MixesPackedRows() ? given_rows % window_rows_ : 0;  // Of the window, read but not given.
+  if (!is_counted() && options_->limit) start.limit = *options_->limit - (given_rows - again_rows);
+  ShufflePlan shuffle{options_->seed, MixesPackedRows() ? 0 : window_rows_, kUnknownRows};
   if (run || is_divided()) {
     ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
     const int64_t epoch_rows = EpochRows(*catalog);
@@ -190,8 +195,13 @@ arrow::Result<Order::Start> Order::StartRun() {
     });
     start.limit = options_->limit;
   }
-  if (options_->shuffle) {
-    start.is_shuffled = true;
+  if (MixesPackedRows()) {
+    // Their windows are numbered through all epochs of the run, and keyed by the last, which is the same after a
+    // resume.
+    shuffle = {options_->seed, window_rows_, kUnknownRows};
+    start.windows = WindowCursor(shuffle, EpochRun(run->epoch(run->num_epochs() - 1), given_rows));
+    start.rows = kUnknownRows;
+  } else if (options_->shuffle) {
     start.windows = WindowCursor(shuffle, *run);
     start.rows = run->num_rows();
   }
@@ -225,8 +235,10 @@ void Order::Gave() {
 
 void Order::GaveOneLocked() {
   const BatchOrigin& origin = on_the_way_.front();
-  given_rows_ += origin.rows.rows();
-  if (!pending_) given_items_ = origin.source_items;
+  if (!pending_) {
+    given_rows_ += origin.rows.rows();
+    given_items_ = origin.source_items;
+  }
   const RowRange rows = is_counted() ? origin.rows : origin.source_rows;
   if (had_.size() == 1 && had_.front().end == rows.begin) {
     had_.front().end = rows.end;
@@ -274,7 +286,7 @@ arrow::Result<EpochState> Order::State() const {
                                   " there is no state: iterate once for each epoch instead");
   }
   run->Locate(pending_ ? RowRanges{} : had_, is_counted() && options_->in_order, &state);
-  if (options_->limit && !is_counted()) state.given_rows = given_rows_;
+  if (!is_counted() && (options_->limit || MixesPackedRows())) state.given_rows = given_rows_;
   state.given_items = given_items_;
   return state;
 }
@@ -307,8 +319,9 @@ arrow::Status Order::Resume(std::vector<EpochState> states) {
     own.data.footers = catalog->Digest(own.data.num_footers);
   }
   // All windows that the whole epoch fits into are one and the same.
-  own.shuffle_window_rows = std::min(window_rows_, catalog->num_rows());
-  state.shuffle_window_rows = std::min(state.shuffle_window_rows, catalog->num_rows());
+  const int64_t most_rows = MixesPackedRows() ? kUnknownRows : catalog->num_rows();
+  own.shuffle_window_rows = std::min(window_rows_, most_rows);
+  state.shuffle_window_rows = std::min(state.shuffle_window_rows, most_rows);
   ARROW_RETURN_NOT_OK(CheckState(state, own));
   ARROW_ASSIGN_OR_RAISE(EpochRun run, EpochRun::Resume(EpochRows(*catalog), Ranks(), state, state.epochs_left));
   MutexLock lock(mu_);

@@ -83,6 +83,9 @@ class Order {
   }
   /// Of what is read to be counted, only the rows within windows are shuffled.
   bool PermutesChunks() const { return options_->shuffle && source_->is_counted(); }
+  /// Whether what is mixed within windows are not rows of the source: the run then is of documents, and windows are of
+  /// what is made of them.
+  bool MixesPackedRows() const { return options_->shuffle && projection_->packing.is_any(); }
   void GaveOneLocked() PENSTOCK_REQUIRES(mu_);
   void GaveEmptyLocked() PENSTOCK_REQUIRES(mu_);
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
@@ -113,7 +116,7 @@ class Order {
   RowRanges had_ PENSTOCK_GUARDED_BY(mu_);                    // Of the run, by the user.
   std::deque<BatchOrigin> on_the_way_ PENSTOCK_GUARDED_BY(mu_);
   bool is_all_taken_ PENSTOCK_GUARDED_BY(mu_) = false;
-  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Of the epoch, towards the limit.
+  int64_t given_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;   // Of the epoch, towards the limit; MixesPackedRows(): of the run.
   int64_t given_items_ PENSTOCK_GUARDED_BY(mu_) = 0;  // Of the row behind `had_`, or where `pending_` goes on.
   int64_t dropped_rows_ PENSTOCK_GUARDED_BY(mu_) = 0, repeated_rows_ PENSTOCK_GUARDED_BY(mu_) = 0;
 };

@@ -77,6 +77,8 @@ ShuffleSizing ShuffleSizing::OfRows(int64_t window_rows, double row_bytes) {
   return sizing;
 }
 
+ShuffleSizing ShuffleSizing::InWholeSlabs() const { return {window_rows - window_rows % slab_rows, slab_rows}; }
+
 int64_t ShuffleSizing::most_slabs(int64_t epoch_rows) const {
   const int64_t rows = epoch_rows < 0 ? 2 * window_rows : std::min(2 * window_rows, epoch_rows);
   // Those in which windows begin and end, three that are filled, and one that is handed over.

@@ -45,6 +45,8 @@ struct ShuffleSizing {
   static ShuffleSizing Of(int64_t window_bytes, double row_bytes);
   /// \param window_rows  at most kMostWindowRows.
   static ShuffleSizing OfRows(int64_t window_rows, double row_bytes);
+  /// With windows that begin with slabs, as large as those allow.
+  ShuffleSizing InWholeSlabs() const;
   /// The most slabs that are there at once: of two windows, and on their way.
   int64_t most_slabs(int64_t epoch_rows) const;
 };

@@ -43,6 +43,7 @@ std::optional<Window> WindowCursor::Next() {
 }
 
 RowRanges WindowCursor::RowsOf(const ShufflePlan& plan, const EpochRun& run, int64_t n) {
+  if (plan.window_rows == 0) return run.ranges(n);
   WindowCursor cursor(plan, run);
   cursor.epoch_ = n;
   RowRanges rows;

@@ -13,8 +13,8 @@ namespace penstock {
 /// are mixed within windows of `window_rows`.
 struct ShufflePlan {
   uint64_t seed = 0;
-  int64_t window_rows = 0;
-  int64_t epoch_rows = 0;  ///< Of the data, whatever a limit leaves of it.
+  int64_t window_rows = 0;  ///< 0: none are; what comes of them is (ops::Pack).
+  int64_t epoch_rows = 0;   ///< Of the data, whatever a limit leaves of it.
 };
 
 /// One window of an epoch, as a run visits it.

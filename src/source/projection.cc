@@ -236,11 +236,6 @@ arrow::Status FindPacking(const LoaderOptions& options, const std::vector<Output
                                     "; all columns are packed to one length");
     }
   }
-  if (options.shuffle) {
-    return arrow::Status::Invalid(
-        "ps.ops.pack and shuffle=True do not go together: which items make a row follows from the order of the "
-        "documents. Write the documents in random order, or shuffle what comes out");
-  }
   constexpr int64_t kMostItems = std::numeric_limits<int32_t>::max();
   if (packing->length >= 1 && options.batch_size > kMostItems / packing->length) {
     return arrow::Status::Invalid("ps.ops.pack: a batch of ", options.batch_size, " rows of ", packing->length,

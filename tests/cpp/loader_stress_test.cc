@@ -1,6 +1,7 @@
 // Random data sets under budgets close to the least: every row once, in order, within the budget; or an error that
 // says how much is missing.
 #include <arrow/array/array_binary.h>
+#include <arrow/array/array_nested.h>
 #include <arrow/compute/api_scalar.h>
 #include <arrow/compute/expression.h>
 #include <arrow/record_batch.h>
@@ -235,6 +236,81 @@ TEST(LoaderStressTest, ShuffledWindowsOfAnySize) {
     ExpectShuffledEpoch(**loader, data, left_out, -1);
     ExpectShuffledEpoch(**loader, data, left_out, Between(random, 0, 5));
     ExpectShuffledEpoch(**loader, data, left_out, -1);
+    ExpectKeptToItsBudget(**loader, options.memory_budget_bytes);
+  });
+}
+
+// Documents of very different lengths; "tokens" count up over all files. `num_rows` is the number of tokens.
+DataSet WriteDocuments(const TempFolder& folder, Random& random) {
+  DataSet data;
+  const int64_t num_files = Between(random, 1, 3);
+  for (int64_t i = 0; i < num_files; ++i) {
+    std::vector<int64_t> tokens;
+    std::vector<int32_t> offsets = {0};
+    for (int64_t documents = Between(random, 0, 300); documents > 0; --documents) {
+      for (int64_t n = Between(random, 0, 9) == 0 ? Between(random, 0, 3000) : Between(random, 0, 30); n > 0; --n) {
+        tokens.push_back(data.num_rows++);
+      }
+      offsets.push_back(static_cast<int32_t>(tokens.size()));
+    }
+    const auto begins = source_testing::ArrayOf<arrow::Int32Builder>(offsets);
+    const auto lists = arrow::ListArray::FromArrays(*begins, *Ints(tokens)).ValueOrDie();
+    data.paths.push_back(folder.File("file-" + std::to_string(i) + ".parquet"));
+    WriteParquet(data.paths.back(), *TableOf({{"tokens", lists}}), Between(random, 1, 300));
+  }
+  return data;
+}
+
+// Every token once, in whatever order, with positions that begin anew with each row and go on in it.
+void ExpectPackedEpoch(Loader& loader, const DataSet& data, int64_t length, int64_t most_batches) {
+  ASSERT_TRUE(loader.StartEpoch().ok());
+  std::vector<int64_t> tokens;
+  for (int64_t batches = 0; batches != most_batches; ++batches) {
+    auto batch = loader.Next();
+    if (!batch.ok()) return ExpectRefusal(batch.status());
+    if (!*batch) break;
+    const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
+    const auto* positions = reinterpret_cast<const int32_t*>((*batch)->column(1).values);
+    const int64_t items = (*batch)->num_rows() * length;
+    int64_t segments = 0;
+    for (int64_t i = 0; i < items; ++i) {
+      const bool is_start = positions[i] == 0;
+      ASSERT_TRUE(is_start || i % length != 0);
+      ASSERT_TRUE(is_start || positions[i] == positions[i - 1] + 1);
+      ASSERT_TRUE(is_start || values[i] == -1 || values[i] == values[i - 1] + 1);
+      ASSERT_TRUE(!is_start || (*batch)->column(0).segments[segments++] == i);
+      if (values[i] >= 0) tokens.push_back(values[i]);
+    }
+    ASSERT_EQ((*batch)->column(0).num_segments, segments);
+  }
+  std::sort(tokens.begin(), tokens.end());
+  EXPECT_EQ(std::adjacent_find(tokens.begin(), tokens.end()), tokens.end()) << "a token came twice";
+  if (most_batches < 0) {
+    EXPECT_EQ(std::ssize(tokens), data.num_rows);
+  }
+}
+
+TEST(LoaderStressTest, PackedDocumentsShuffledOrNot) {
+  ForSeeds(40, [](Random& random) {
+    TempFolder folder;
+    const DataSet data = WriteDocuments(folder, random);
+    const int64_t length = Between(random, 1, 300);
+    LoaderOptions options;
+    options.paths = data.paths;
+    options.transforms = {{"tokens", "tokens", {ops::Pack{length, {-1, {}, {}}}}}};
+    options.batch_size = Between(random, 1, 40);
+    options.num_workers = static_cast<int>(Between(random, 0, 5));
+    options.prefetch_batches = static_cast<int>(Between(random, -1, 6));
+    options.shuffle = Between(random, 0, 3) != 0;
+    options.shuffle_window_bytes = int64_t{1} << Between(random, 14, 20);
+    const int64_t least = LeastBudget(options);
+    ASSERT_GT(least, 0);
+    options.memory_budget_bytes = Between(random, least, 3 * least);
+    auto loader = Loader::Make(options);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    ExpectPackedEpoch(**loader, data, length, -1);
+    ExpectPackedEpoch(**loader, data, length, Between(random, 0, 5));
+    ExpectPackedEpoch(**loader, data, length, -1);
     ExpectKeptToItsBudget(**loader, options.memory_budget_bytes);
   });
 }

@@ -30,6 +30,26 @@ TEST(WindowCursorTest, WholeEpochsInWindowsOfWhichTheLastIsShort) {
   EXPECT_EQ(WindowCursor::RowsOf(plan, EpochRun(25, {}, 3, 2), 1), (RowRanges{{0, 25}}));
 }
 
+// Of a run whose end shows when it is there: the window that it goes on in is whole, its front is not wanted.
+TEST(WindowCursorTest, WindowsWithoutAnEndFromARowOn) {
+  WindowCursor cursor({7, 10, kUnknownRows}, EpochRun(3, 24));
+  for (uint32_t number = 2; number < 5; ++number) {
+    const auto window = cursor.Next();
+    ASSERT_TRUE(window);
+    EXPECT_EQ(window->key.epoch, 3);
+    EXPECT_EQ(window->number, number);
+    EXPECT_EQ(window->begin_row, number * 10);
+    EXPECT_EQ(window->rows, 10);
+    EXPECT_EQ(window->wanted, (RowRanges{{number == 2 ? 4 : 0, 10}}));
+  }
+}
+
+// Where what is mixed is made of the rows, the rows are read as they are divided.
+TEST(WindowCursorTest, WithoutWindowsTheRowsAreThoseOfTheRun) {
+  const EpochRun run(40, {1, 3, Uneven::kDrop}, 0, 1);
+  EXPECT_EQ(WindowCursor::RowsOf({0, 0, 40}, run, 0), (RowRanges{{13, 26}}));
+}
+
 // A rank reads whole windows, of which it wants a part.
 TEST(WindowCursorTest, ARankWantsPartsOfTheWindowsAtItsSeams) {
   const ShufflePlan plan{0, 10, 40};
