@@ -129,7 +129,8 @@ class BlockStream(Iterator[Block]):
         self._peeked: Block | None = None
         self._threads: list[threading.Thread] = []
         self._conformer = Conformer()
-        self.has_nulls = False  # In any block that was given.
+        self.looks_for_nulls = False
+        self.has_nulls = False  # In any block that was given, if it looks for them.
 
     @property
     def held_bytes(self) -> int:
@@ -181,7 +182,8 @@ class BlockStream(Iterator[Block]):
 
     def _to_block(self, entry: _Entry, table: pa.Table, is_in_store: bool) -> Block:
         conformed = self._conformer(table)
-        self.has_nulls = self.has_nulls or has_nulls(conformed)
+        if self.looks_for_nulls and not self.has_nulls:
+            self.has_nulls = has_nulls(conformed)
         nbytes = entry.nbytes
         return Block(
             conformed, is_in_store and conformed is table, lambda: self._let_go(nbytes), keeps=entry.ref

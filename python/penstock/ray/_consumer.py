@@ -52,6 +52,8 @@ class Recipe:
     may_exceed : bool
         Whether windows that have no room in the budget are mixed as blocks beside it, with a warning. Else
         they are an error.
+    looks_for_nulls : bool
+        Whether `options` wants to know of nulls.
     opened : callable, optional
         Told the loader that runs.
     """
@@ -62,6 +64,7 @@ class Recipe:
     shuffle_rows: int = 0
     shuffles_blocks: bool = False
     may_exceed: bool = False
+    looks_for_nulls: bool = False
     seed: int = 0
     epoch: int = 0
     of_block: Callable[[pa.Schema, Meter], Callable[[pa.Table], Any]] | None = None
@@ -94,6 +97,7 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
     try:
         meter = Meter(opened.stats, iterator._get_dataset_tag(), began_s)
         blocks = BlockStream(opened.bundles, stop, recipe.rows_ahead, meter, opened.report)
+        blocks.looks_for_nulls = recipe.looks_for_nulls
     except BaseException:
         opened.end(True)
         raise

@@ -183,6 +183,7 @@ class _Batches:
             prefetch_batches=prefetch,
             shuffle_rows=shuffle_rows,
             may_exceed=True,
+            looks_for_nulls=True,
             seed=random_seed() if seed is None else seed,
             epoch=self._epoch,
             of_block=steps.make,
