@@ -265,11 +265,7 @@ class Charge:
 class Loader:
     """The native loader behind penstock.Loader."""
 
-<<<<<<< HEAD
-    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | Pack | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, order: OrderChoices, direct_decode: bool) -> None: ...
-=======
-    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | Pack | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, is_consumer_apart: bool, pin_memory: str, pin_device: int, waits_for_copies: bool, order: OrderChoices, direct_decode: bool) -> None: ...
->>>>>>> work-device
+    def __init__(self, *, paths: Sequence[str], table: object | None, stream: object | None, is_one_shot: bool, partitions: object | None, filesystem: object | None, batch_size: int, drop_last: bool, columns: Sequence[str] | None, filter: bytes | None, transforms: Sequence[tuple[str, str, Sequence[Cast | FillNull | HashBucket | Lookup | Scale | Clip | Spin | PadList | Pack | ListLength | Custom]]], mask_nulls: bool, fill_nulls: Mapping[str, FillNull], format: str, num_workers: int, prefetch_batches: int, memory_budget_bytes: int, in_order: bool, limit: int | None, sample: tuple[int, float, float] | None, collate_workers: int, collate_batches: int, pin_memory: str, pin_device: int, waits_for_copies: bool, order: OrderChoices, direct_decode: bool) -> None: ...
 
     def schema(self) -> tuple[list[tuple[Any, ...]], ArrowExport, ArrowExport]:
         """

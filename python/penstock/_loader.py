@@ -528,13 +528,9 @@ def _make_core(
         sample=None if part is None else (part.seed, part.begin, part.end),
         collate_workers=code.num_threads(options["num_workers"]),
         collate_batches=code.num_batches(options["num_workers"]),
-<<<<<<< HEAD
-=======
-        is_consumer_apart=code.is_any,
         pin_memory=_pin_memory(options, code),
         pin_device=-1 if code.device is None else code.device.index,
         waits_for_copies=code.device is not None and code.collate_fn is None,
->>>>>>> work-device
         order=_core.OrderChoices(
             rank=rank,
             world_size=world_size,

@@ -174,11 +174,8 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
                 bool mask_nulls, std::map<std::string, ops::FillNull> fill_nulls, std::string format, int num_workers,
                 int prefetch_batches, int64_t memory_budget_bytes, bool in_order, std::optional<int64_t> limit,
                 std::optional<std::tuple<int64_t, double, double>> sample, int collate_workers, int collate_batches,
-<<<<<<< HEAD
-=======
-                bool is_consumer_apart, const std::string& pin_memory, int pin_device, bool waits_for_copies,
->>>>>>> work-device
-                const OrderChoices& order, bool direct_decode) {
+                const std::string& pin_memory, int pin_device, bool waits_for_copies, const OrderChoices& order,
+                bool direct_decode) {
   LoaderOptions options;
   options.paths = std::move(paths);
   if (!table.is_none()) options.table = ImportTable(table);
@@ -199,14 +196,10 @@ void InitLoader(PyLoader* self, std::vector<std::string> paths, nb::object table
   if (sample) options.sample = {std::get<0>(*sample), std::get<1>(*sample), std::get<2>(*sample)};
   options.collate_workers = collate_workers;
   options.collate_batches = collate_batches;
-<<<<<<< HEAD
   options.is_consumer_apart = true;  // Batches are made ahead of who gets them.
-=======
-  options.is_consumer_apart = is_consumer_apart;
   options.pin_memory = PinMemoryNamed(pin_memory);
   options.pin_device = pin_device;
   options.waits_for_copies = waits_for_copies;
->>>>>>> work-device
   order.SetIn(&options);
   options.use_direct_decode = direct_decode;
   new (self) PyLoader(std::move(options), std::move(format));
@@ -312,12 +305,8 @@ void BindLoader(nb::module_& m) {
            "partitions"_a.none(), "filesystem"_a.none(), "batch_size"_a, "drop_last"_a, "columns"_a.none(),
            "filter"_a.none(), "transforms"_a, "mask_nulls"_a, "fill_nulls"_a, "format"_a, "num_workers"_a,
            "prefetch_batches"_a, "memory_budget_bytes"_a, "in_order"_a, "limit"_a.none(), "sample"_a.none(),
-<<<<<<< HEAD
-           "collate_workers"_a, "collate_batches"_a, "order"_a, "direct_decode"_a)
-=======
-           "collate_workers"_a, "collate_batches"_a, "is_consumer_apart"_a, "pin_memory"_a, "pin_device"_a,
-           "waits_for_copies"_a, "order"_a, "direct_decode"_a)
->>>>>>> work-device
+           "collate_workers"_a, "collate_batches"_a, "pin_memory"_a, "pin_device"_a, "waits_for_copies"_a, "order"_a,
+           "direct_decode"_a)
       .def("schema", &DescribeSchema,
            nb::sig("def schema(self) -> tuple[list[tuple[typing.Any, ...]], ArrowExport, ArrowExport]"),
            "Fields as (name, dtype or None, shape, has_mask, vocabulary or None, arrays, lists, tensor_ndim); their "
@@ -356,14 +345,10 @@ void BindLoader(nb::module_& m) {
       .def("close", &PyLoader::Close)
       .def("close_at_exit", &PyLoader::CloseAtExit)
       .def_prop_ro("num_workers", [](PyLoader& self) { return self.loader().options().num_workers; })
-<<<<<<< HEAD
-      .def_prop_ro("held_batches", &PyLoader::held_batches)
-      .def_prop_ro("made_batches", &PyLoader::made_batches)
-=======
       .def("take_pin_refusal", &PyLoader::TakePinRefusal,
            "Why slots are not page-locked that were to be where possible, once; empty where none was refused.")
-      .def_prop_ro("held_batches", [](PyLoader& self) { return self.loader().held_batches(); })
->>>>>>> work-device
+      .def_prop_ro("held_batches", &PyLoader::held_batches)
+      .def_prop_ro("made_batches", &PyLoader::made_batches)
       .def_prop_ro("is_closed", [](PyLoader& self) { return self.loader().is_closed(); });
 }
 

@@ -180,7 +180,7 @@ def test_the_predicted_peak_is_an_upper_bound_of_the_run(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 8])
 def test_batches_of_many_row_groups_do_not_open_them_all(tmp_path: Path, num_workers: int) -> None:
-    """What decoding takes follows from the row group, not from how many of them lie in a batch; explain() knows."""
+    """What decoding takes follows from the row group, not from how many lie in a batch; explain() knows."""
     rows, groups = 20_000, 20
     rng = np.random.default_rng(0)
     table = pa.table({name: rng.integers(0, 1 << 40, rows * groups) for name in "abcd"})
