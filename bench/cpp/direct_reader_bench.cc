@@ -235,7 +235,7 @@ void LineitemPieces(benchmark::State& state, const std::vector<std::string>& nam
   for (auto _ : state) {
     for (int g = 0; g < file->metadata->num_row_groups(); ++g) {
       const auto pool = ReservedPool::TryMake(ledger, 1 << 20);
-      auto reader = OrDie(OpenRowGroupPieces(file, g, projection, AllOutputs(projection), pool, kSlabRows, 0));
+      auto reader = OrDie(OpenRowGroupPieces(file, g, projection, AllOutputs(projection), pool, kSlabRows, 0, true));
       for (auto piece = OrDie(reader->Next()); piece.rows != nullptr; piece = OrDie(reader->Next())) {
         for (int i = 0; i < piece.rows->num_columns(); ++i) {
           OrDie(projection.outputs[static_cast<size_t>(i)].converter->ConvertArray(
