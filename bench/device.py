@@ -160,13 +160,8 @@ def measure(engine: str, **shape: Any) -> dict[str, Any]:
     if len(waits_ms) != shape["batches"] - 1:
         raise AssertionError(f"{engine} gave {len(waits_ms) + 1} batches instead of {shape['batches']}")
     stats = loader.stats().to_dict() if loader is not None else {}
-    ordered = sorted(waits_ms)
     return {
-        "p50": statistics.median(ordered),
-        "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
-        "mean": statistics.fmean(ordered),
-        "max": ordered[-1],
-        "batches": len(ordered) + 1,
+        **harness.summary_of(waits_ms),
         "slots_locked": stats.get("slots_locked"),
         "lock_refusal": stats.get("lock_refusal"),
     }

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -170,3 +171,15 @@ def _child() -> None:
 
 if __name__ == "__main__":
     _child()
+
+
+def summary_of(waits_ms: list[float]) -> dict[str, float]:
+    """What the tables have of the waits of an epoch, without that for its first batch."""
+    ordered = sorted(waits_ms)
+    return {
+        "p50": statistics.median(ordered),
+        "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+        "mean": statistics.fmean(ordered),
+        "max": ordered[-1],
+        "batches": len(ordered) + 1,
+    }

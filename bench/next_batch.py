@@ -48,13 +48,8 @@ def measure(
     close = getattr(source, "close", None)
     if close:
         close()
-    ordered = sorted(waits_ms)
     return {
-        "p50": statistics.median(ordered),
-        "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
-        "mean": statistics.fmean(ordered),
-        "max": ordered[-1],
-        "batches": len(ordered) + 1,
+        **harness.summary_of(waits_ms),
         "version": chosen.version(),
     }
 
