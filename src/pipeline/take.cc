@@ -42,8 +42,8 @@ bool Scheduler::TakePlanLocked(Task* task, Doomed* doomed) {
   if (is_starved && !is_alone) return false;
   // What a user's iterable gives is there before it can be refused: it is not asked while there is no room for as much.
   if (cursor_.next_pulled_bytes() > plan_.ledger->FreeBytes(Account::kBlocks) && !is_alone) return false;
-  // What lies in a store is there whether or not it is asked for: little of it is held, so that the store stays free. Of
-  // a row group that is done, it is held until that has died.
+  // What lies in a store is there whether or not it is asked for: little of it is held, so that the store stays free.
+  // Of a row group that is done, it is held until that has died.
   const int64_t store_bytes = cursor_.next_store_bytes();
   if (store_bytes > 0 && !is_alone && plan_.ledger->HeldBytes(Account::kStore) + store_bytes > kMostStoreBytes) {
     return false;
