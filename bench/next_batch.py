@@ -7,6 +7,9 @@ Once the step sleeps (an accelerator is at work, the cores are free) and once it
 fills a core, in torch, without the GIL). The wait runs from the end of one step to the next batch in hand
 *including the release of the last batch*, which is where some loaders do their work. The first batch of the
 epoch is reported by `tabular.py` and left out here.
+
+`fresh` is a bound: it reads nothing, and makes new tensors over memory that is always there. A core that
+slept has torch's code in none of its caches, so even that takes a while.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 
 import harness
 import lineitem
-from engines import NotAvailableError, load
+from engines import UNSHUFFLED, NotAvailableError, load
 from tabular import count_rows, options, parse, ratio, rows_of, run_rounds
 
 FIGURES = ("p50", "p99", "mean", "max")
@@ -107,7 +110,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options(parser, repeats=5)
-    parser.set_defaults(files="tpchgen")
+    parser.set_defaults(files="tpchgen", engines=",".join([*UNSHUFFLED, "fresh"]))
     parser.add_argument("--step-ms", type=float, default=5)
     parser.add_argument("--step", choices=["sleep", "spin", "both"], default="both")
     args, engines = parse(parser)

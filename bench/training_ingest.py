@@ -36,7 +36,7 @@ from engines import PHOTO_MODULES, NotAvailableError, load
 from tabular import ratio, run_rounds
 
 VARIANTS = ("ingest", "throughput", "memory")
-BOUNDS = {"ingest": ["ceiling"], "throughput": ["mock"], "memory": []}
+BOUNDS = {"ingest": ["ceiling"], "throughput": ["mock"], "memory": ["fresh"]}
 TIMEOUT_S = 300
 
 

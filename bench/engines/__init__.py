@@ -32,9 +32,10 @@ MODULES = {
     "torch-map-rows": "shuffled",
     "ray-shuffled": "shuffled",
     "datasets-shuffled": "shuffled",
+    "fresh": "bounds",
 }
 # Those that read in file order, or as it comes.
-UNSHUFFLED = [name for name, module in MODULES.items() if module != "shuffled"]
+UNSHUFFLED = [name for name, module in MODULES.items() if module not in ("shuffled", "bounds")]
 
 # Photos to float32 tensors (training_ingest.py); what they share is in photos/__init__.py.
 PHOTO_MODULES = {
@@ -45,6 +46,7 @@ PHOTO_MODULES = {
     "torch": "photos.torch_dataloader",
     "ray": "photos.ray_data",
     "mock": "photos.bounds",
+    "fresh": "photos.bounds",
     "ceiling": "photos.bounds",
 }
 

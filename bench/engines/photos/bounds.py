@@ -1,4 +1,4 @@
-"""What nobody can beat: a loader that loads nothing, and JPEG decoding without anything behind it."""
+"""What nobody can beat: loaders that load nothing, and JPEG decoding without anything behind it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class MockEpochs:
 
     def __iter__(self) -> Iterator[Any]:
         return ({"image": self._image, "label": labels} for labels in self._labels)
+
+
+class FreshEpochs(MockEpochs):
+    """New tensors for each batch, over memory that is always there: what torch takes for them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return ({"image": self._image[:], "label": labels[:]} for labels in self._labels)
 
 
 class CeilingEpochs:
@@ -49,12 +56,17 @@ def _mock(paths: list[str], columns: list[str], batch_size: int, workers: int) -
     return MockEpochs(paths, batch_size)
 
 
+def _fresh(paths: list[str], columns: list[str], batch_size: int, workers: int) -> Iterable[Any]:
+    return FreshEpochs(paths, batch_size)
+
+
 def _ceiling(paths: list[str], columns: list[str], batch_size: int, workers: int) -> Iterable[Any]:
     return CeilingEpochs(paths, batch_size, workers)
 
 
 ENGINES = [
     Engine("mock", "torch", "a bound: the same tensor again and again", _mock, does_all=False),
+    Engine("fresh", "torch", "a bound: new tensors over the same memory", _fresh, does_all=False),
     Engine(
         "ceiling",
         "simplejpeg",
