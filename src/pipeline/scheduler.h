@@ -172,6 +172,11 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool AdmitLocked() PENSTOCK_REQUIRES(mu_);
   bool HasWorkAheadLocked() const PENSTOCK_REQUIRES(mu_);
   bool MayFetchAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  bool MayDecodeAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasRoomAheadLocked(int64_t bytes) const PENSTOCK_REQUIRES(mu_);
+  bool MayOpenAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsHeldBackLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsDecodingLocked() const PENSTOCK_REQUIRES(mu_);
   int64_t PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   Lack LackLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasMorselLocked() const PENSTOCK_REQUIRES(mu_);
@@ -312,6 +317,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
       fetchers_;  // Null where nothing is fetched ahead. Constant until Clear().
   std::deque<std::shared_ptr<RangeReader>> unfetched_ PENSTOCK_GUARDED_BY(mu_);  // Of chunks just admitted.
   std::vector<Lane*> starved_lanes_ PENSTOCK_GUARDED_BY(mu_);
+  int blocks_ahead_ PENSTOCK_GUARDED_BY(mu_) = kBlocksAhead;  // Of a stream; more where workers are idle otherwise.
   int64_t next_sequence_ PENSTOCK_GUARDED_BY(mu_) = 0;
   std::vector<Placing> placing_ PENSTOCK_GUARDED_BY(mu_);  // By stream.
   bool is_stuck_ PENSTOCK_GUARDED_BY(mu_) = false;         // Only the caller could make room for arenas.

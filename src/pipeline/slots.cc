@@ -124,10 +124,16 @@ int64_t Scheduler::GrowAfterNsLocked() const {
   return plan_.sizing.may_grow && slot_period_ns_ >= 0 ? std::max(kLeastGrowAfterNs, 2 * slot_period_ns_) : kNever;
 }
 
-// One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to
-// decoding.
+// For workers that are idle while the caller waits: room to decode ahead where there is nothing to put into slots, as
+// when the one column of a row group is one worker's; else one slot more. A quarter of the budget is left to decoding.
+// \return whether a slot is to be opened.
 bool Scheduler::GrowLocked() {
   if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
+  if (lanes_.empty() && IsDecodingLocked()) {
+    blocks_ahead_ = std::min(2 * blocks_ahead_, kMostBlocksAhead);
+    WakeOneLocked();
+    return false;
+  }
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
   if (plan_.ledger->FreeBytes(plan_.slot_account) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
     return false;

@@ -81,7 +81,7 @@ bool Scheduler::AdmitLocked() {
     // What lies on a server is asked for ahead.
     if (pending_sizing_.fetch.blocks.empty() && HasWorkAheadLocked()) return false;
     is_ahead = SlotOf(frontier_row_) >= slot_end_;
-    if (is_ahead && !MayFetchAheadLocked()) return false;
+    if (is_ahead && !MayFetchAheadLocked() && !MayOpenAheadLocked()) return false;
   } else if (chunks_.size() >= static_cast<size_t>(std::max(2, plan_.num_workers + 1))) {
     return false;
   }
@@ -131,13 +131,34 @@ bool Scheduler::MayFetchAheadLocked() const {
   return SlotOf(last.begin_row + last.spec.first_row) < slot_end_;
 }
 
+// Where the caller was found waiting for what one worker decodes while others are idle, decoding goes on ahead of the
+// slots.
+bool Scheduler::MayDecodeAheadLocked() const {
+  return blocks_ahead_ > kBlocksAhead && starved_lanes_.empty() && !IsStarvedForArenasLocked();
+}
+
+// A quarter of the budget is left to what comes before.
+bool Scheduler::HasRoomAheadLocked(int64_t bytes) const {
+  return plan_.ledger->FreeBytes(Account::kBlocks) - bytes > plan_.ledger->budget_bytes() / 4;
+}
+
+// A row group for whoever finds nothing to decode in those that are open.
+bool Scheduler::MayOpenAheadLocked() const {
+  return pending_sizing_.piece_rows > 0 && static_cast<int>(chunks_.size()) < plan_.num_workers &&
+         MayDecodeAheadLocked() && !HasPieceLocked() && HasRoomAheadLocked(pending_sizing_.promise_bytes);
+}
+
 // The slot that the stream's next piece is for; kNever where none is wanted now.
 int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const {
   if (stream.is_in_flight || stream.is_done || stream.starved_at >= 0) return kNever;
-  if (stream.ready_blocks >= kBlocksAhead) return kNever;
+  const bool may_be_ahead = MayDecodeAheadLocked();
+  const int most_blocks = may_be_ahead && HasRoomAheadLocked(0) ? blocks_ahead_ : kBlocksAhead;  // That is promised.
+  if (stream.ready_blocks >= most_blocks) return kNever;
   if (plan_.is_counted()) {
     const WorkPlace place = WorkPlaceOf(chunk, stream);
-    return IsWantedLocked(place) ? SlotOf(place.first) : kNever;
+    if (!IsWantedLocked(place)) return kNever;
+    const int64_t slot = SlotOf(place.first);
+    return may_be_ahead ? std::min(slot, slot_end_ - 1) : slot;
   }
   if (!stream.failure.ok() || !IsWantedLocked({frontier_row_, 0})) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
@@ -216,7 +237,10 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
       if (stream.starved_at < 0 || !may_retry(stream.starved_at)) continue;
       is_retrying_ = task->is_retry = true;
       task->is_last_try = is_alone;
-      if (task->is_last_try) SuspendOthersLocked(nullptr, &stream, doomed);
+      if (task->is_last_try) {
+        SuspendOthersLocked(nullptr, &stream, doomed);
+        DropUnplacedLocked(doomed);
+      }
       stream.starved_at = -1;
       TakePieceLocked(chunk.get(), &stream, task);
       return true;
@@ -229,7 +253,10 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   starved_lanes_.erase(lane);
   is_retrying_ = task->is_retry = true;
   task->is_last_try = is_alone;
-  if (task->is_last_try) SuspendOthersLocked(taken, nullptr, doomed);
+  if (task->is_last_try) {
+    SuspendOthersLocked(taken, nullptr, doomed);
+    DropUnplacedLocked(doomed);
+  }
   taken->starved_at = -1;
   TakeMorselLocked(taken, task);
   return true;
@@ -274,7 +301,23 @@ Lack Scheduler::LackLocked() const {
   }
   // Something could be done if more slots were open.
   const bool is_more_ahead = !lanes_.empty() || (pending_.has_value() && plan_.is_counted());
-  return is_more_ahead ? Lack::kSlot : Lack::kWork;
+  return is_more_ahead || IsHeldBackLocked() ? Lack::kSlot : Lack::kWork;
+}
+
+bool Scheduler::IsDecodingLocked() const {
+  return std::any_of(chunks_.begin(), chunks_.end(), [](const auto& each) {
+    const auto& streams = each.second->streams;
+    return std::any_of(streams.begin(), streams.end(), [](const PieceStream& stream) { return stream.is_in_flight; });
+  });
+}
+
+// Whether blocks that wait for slots keep a stream from being decoded further.
+bool Scheduler::IsHeldBackLocked() const {
+  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
+    return std::any_of(each.second->streams.begin(), each.second->streams.end(),
+                       [&](const PieceStream& stream)
+                           PENSTOCK_REQUIRES(mu_) { return !stream.is_done && stream.ready_blocks >= kBlocksAhead; });
+  });
 }
 
 }  // namespace penstock

@@ -67,6 +67,8 @@ struct ChunkSizing {
 inline constexpr int kOpenSlabs = 3;
 /// Blocks of one chunk that may wait for their rows to be copied, beside the piece being decoded.
 inline constexpr int kBlocksAhead = 2;
+/// Where workers are idle otherwise.
+inline constexpr int kMostBlocksAhead = 1024;
 /// No further chunk is opened while there is so much that can be done at once. The same for all but large numbers of
 /// workers, so that what is held does not depend on them.
 inline int64_t WorkAhead(int num_workers) { return std::max(8, num_workers); }

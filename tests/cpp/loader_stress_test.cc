@@ -140,7 +140,8 @@ void ExpectKeptToItsBudget(Loader& loader, int64_t budget_bytes) {
 }
 
 void ExpectOneEpoch(Loader& loader, const DataSet& data, int64_t first_row) {
-  ASSERT_TRUE(loader.StartEpoch().ok());
+  const arrow::Status started = loader.StartEpoch();
+  if (!started.ok()) return ExpectRefusal(started);  // Of a footer that is larger than those before it.
   int64_t next = first_row;
   while (true) {
     auto batch = loader.Next();
@@ -188,7 +189,8 @@ TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
 
 // An epoch in whatever order, without `left_out` rows; broken off after `most_batches`, if that is not negative.
 void ExpectShuffledEpoch(Loader& loader, const DataSet& data, int64_t left_out, int64_t most_batches) {
-  ASSERT_TRUE(loader.StartEpoch().ok());
+  const arrow::Status started = loader.StartEpoch();
+  if (!started.ok()) return ExpectRefusal(started);  // Of a footer that is larger than those before it.
   std::vector<int64_t> rows;
   for (int64_t batches = 0; batches != most_batches; ++batches) {
     auto batch = loader.Next();
@@ -263,7 +265,8 @@ DataSet WriteDocuments(const TempFolder& folder, Random& random) {
 
 // Every token once, in whatever order, with positions that begin anew with each row and go on in it.
 void ExpectPackedEpoch(Loader& loader, const DataSet& data, int64_t length, int64_t most_batches) {
-  ASSERT_TRUE(loader.StartEpoch().ok());
+  const arrow::Status started = loader.StartEpoch();
+  if (!started.ok()) return ExpectRefusal(started);  // Of a footer that is larger than those before it.
   std::vector<int64_t> tokens;
   for (int64_t batches = 0; batches != most_batches; ++batches) {
     auto batch = loader.Next();
