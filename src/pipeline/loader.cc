@@ -14,6 +14,7 @@
 #include "pipeline/check_options.h"
 #include "pipeline/copy_gate.h"
 #include "pipeline/explain.h"
+#include "pipeline/fork_generation.h"
 #include "pipeline/pinned_slots.h"
 #include "pipeline/running_epoch.h"
 #include "pipeline/survey.h"

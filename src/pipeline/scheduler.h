@@ -271,7 +271,6 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   const EpochPlan plan_;
   const int64_t num_outputs_;
   const std::vector<char> streams_with_arenas_;
-  const int fork_generation_;
 
   Mutex mu_;
   CondVar work_;   // Workers sleep here...
@@ -342,11 +341,5 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   WorkPlace failed_place_ PENSTOCK_GUARDED_BY(mu_);  // Of what failed first in the order of rows, not of time.
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 };
-
-/// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.
-int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage);
-
-/// How often this process is a fork of the one that loaded the library. Threads and held mutexes do not survive a fork.
-int ForkGeneration();
 
 }  // namespace penstock

@@ -1,6 +1,4 @@
 // Slots: opening, growing, handing over, getting back.
-#include <pthread.h>
-
 #include <algorithm>
 
 #include "pipeline/scheduler.h"
@@ -11,20 +9,6 @@ namespace {
 constexpr int64_t kLeastGrowAfterNs = 1'000'000;
 
 }  // namespace
-
-int ForkGeneration() {
-  static std::atomic<int> generation{0};
-  [[maybe_unused]] static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
-  return generation.load(std::memory_order_relaxed);
-}
-
-int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage) {
-  storage->memory.Discard(layout.bytes());
-  std::fill(storage->touched.begin(), storage->touched.end(), 0);
-  const int64_t before_bytes = std::exchange(storage->bytes, layout.bytes());
-  return before_bytes - storage->bytes;
-}
 
 int64_t Scheduler::SlotRowsLocked(int64_t slot) const {
   const int64_t rows = plan_.layout->rows();
@@ -157,14 +141,7 @@ std::vector<ReturnedSlot> Scheduler::DropSparesLocked() {
 }
 
 void Scheduler::ReturnSlot(SlotStorage storage) {
-  if (ForkGeneration() != fork_generation_) {
-    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
-    new SlotStorage(std::move(storage));
-    return;
-  }
-  // Arenas that grew for an outlier are not for ever.
-  if (storage.bytes > 2 * plan_.sizing.slot_bytes)
-    plan_.ledger->Sub(plan_.hand_account, TrimArenas(*plan_.layout, &storage));
+  if (!ComesBack(&storage, plan_.sizing.slot_bytes, plan_.hand_account)) return;
   const int64_t bytes = storage.bytes;
   bool is_over = false;
   {
@@ -188,9 +165,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       return;
     }
   }
-  if (plan_.pinned != nullptr && is_over && plan_.pinned->Keep(&storage, plan_.hand_account)) return;
-  storage.memory = SlotMemory();
-  plan_.ledger->Sub(plan_.hand_account, bytes);
+  KeepOrFree(std::move(storage), is_over ? plan_.pinned.get() : nullptr, plan_.ledger, plan_.hand_account);
   MutexLock lock(mu_);
   if (!is_stuck_) return;
   is_stuck_ = false;
