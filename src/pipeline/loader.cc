@@ -83,7 +83,9 @@ class LoaderImpl : public Loader {
     rows > 0 ? order_->Gave() : order_->GaveEnd();
   }
   void AddUserCode(UserCode stage, int64_t busy_ns) override { stats_->AddUserCode(stage, busy_ns); }
-  std::string PinRefusal() const override { return stats_->LockRefusal(); }
+  std::string PinRefusal() const override {
+    return options_.pin_memory == PinMemory::kWherePossible ? stats_->LockRefusal() : std::string();
+  }
 
  private:
   arrow::Status CheckUsable() const;

@@ -29,6 +29,12 @@ bool Scheduler::WantsSlotLocked() const {
   return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
 }
 
+// Whether one more is no luxury: the slots that were planned for are not all there, or none is left for the caller.
+bool Scheduler::NeedsSlotLocked() const {
+  const int open = static_cast<int>(open_.size()) + mapping_slots_;
+  return open == 0 || open + user_slots_ < plan_.sizing.all_slots();
+}
+
 void Scheduler::InstallSlotLocked(SlotStorage storage) {
   open_.try_emplace(slot_end_++, *plan_.layout, std::move(storage));
 }
@@ -70,6 +76,7 @@ void Scheduler::OpenSlots(bool is_worker) {
       WakeOneLocked();
       continue;
     }
+    if (is_growth_refused_ && !NeedsSlotLocked()) return;
     if (!plan_.ledger->TryAdd(plan_.slot_account, plan_.layout->bytes())) return;
     ++mapping_slots_;
     if (leaves_mapping) {
@@ -90,17 +97,36 @@ bool Scheduler::MapSlotLocked() {
   mu_.Lock();
   --mapping_slots_;
   if (!memory.ok()) {
-    arrow::Status other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
-    ready_.NotifyOne();
-    mu_.Unlock();
-    other = arrow::Status::OK();
-    mu_.Lock();
+    SlotRefusedLocked(memory.status());
     return false;
   }
   InstallSlotLocked(
       {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))});
   WakeOneLocked();
   return true;
+}
+
+// An error where the slot is needed; else those that there are go on being used. Releases the mutex meanwhile.
+void Scheduler::SlotRefusedLocked(const arrow::Status& status) {
+  arrow::Status other;
+  const bool is_needed = NeedsSlotLocked();
+  if (is_needed) {
+    other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, status);
+  } else {
+    is_growth_refused_ = true;
+    const int there = static_cast<int>(open_.size()) + mapping_slots_ + user_slots_ - kept_slots_;
+    SetMostSlotsLocked(std::clamp(there, plan_.sizing.open_slots + 1, most_slots_));
+  }
+  ready_.NotifyOne();
+  mu_.Unlock();
+  other = arrow::Status::OK();
+  if (!is_needed && plan_.pinned != nullptr) plan_.stats->AddLockRefused(status.message());
+  mu_.Lock();
+}
+
+void Scheduler::SetMostSlotsLocked(int slots) {
+  most_slots_ = slots;
+  plan_.stats->SetSlots(most_slots_, most_slots_ - (plan_.sizing.open_slots + 1));
 }
 
 // A wait of twice the usual time between two slots is no matter of pace: something in the slot lasts.
@@ -111,13 +137,13 @@ int64_t Scheduler::GrowAfterNsLocked() const {
 // One slot more, for workers that are idle for want of one while the caller waits. A quarter of the budget is left to
 // decoding.
 bool Scheduler::GrowLocked() {
-  if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
+  // One at a time: a worker that is to map the one before is idle until it gets there.
+  if (idle_for_slot_ == 0 || mapping_slots_ > 0 || is_growth_refused_) return false;
+  if (is_stopping_ || slot_end_ >= failed_slot_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
   if (plan_.ledger->FreeBytes(plan_.slot_account) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
     return false;
-  ++most_slots_;
-  ++slots_grown_;
-  plan_.stats->SetSlots(most_slots_, slots_grown_);
+  SetMostSlotsLocked(most_slots_ + 1);
   return true;
 }
 
