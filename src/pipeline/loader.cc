@@ -303,7 +303,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   MutexLock consumer_lock(consumer_mu_);
   ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
   has_failed_ = false;
-  epoch->Start();
+  ARROW_RETURN_NOT_OK(epoch->Start());
   MutexLock lock(epoch_mu_);
   epoch_ = std::move(epoch);
   return arrow::Status::OK();

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace penstock {
@@ -32,8 +33,18 @@ RunningEpoch::~RunningEpoch() {
   if (!threads_.empty()) End();
 }
 
-void RunningEpoch::Start() {
-  if (num_workers_ == 0) return;
+arrow::Status RunningEpoch::Start() {
+  if (num_workers_ == 0) return arrow::Status::OK();
+  try {
+    StartThreads();
+  } catch (const std::system_error& error) {
+    return arrow::Status::UnknownError("a thread cannot be started (", error.what(),
+                                       "): lower num_workers, or allow this process more threads");
+  }
+  return arrow::Status::OK();
+}
+
+void RunningEpoch::StartThreads() {
   for (int i = 0; i < num_workers_; ++i) {
     threads_.emplace_back([this] {
       BecomeBatchWork();

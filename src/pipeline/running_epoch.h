@@ -1,5 +1,7 @@
 #pragma once
 
+#include <arrow/status.h>
+
 #include <memory>
 #include <optional>
 #include <thread>
@@ -25,7 +27,8 @@ class RunningEpoch {
   RunningEpoch(const RunningEpoch&) = delete;
   RunningEpoch& operator=(const RunningEpoch&) = delete;
 
-  void Start();
+  /// UnknownError where the system refuses a thread; those that were started end with this.
+  arrow::Status Start();
   /// Whom batches are asked of.
   const std::shared_ptr<SlotGiver>& giver() const { return giver_; }
   /// Makes every thread, and who asks for a batch, return soon. Idempotent.
@@ -34,6 +37,8 @@ class RunningEpoch {
   void End();
 
  private:
+  void StartThreads();
+
   const int num_workers_;
   const std::shared_ptr<CopyGate> gate_;
   const std::shared_ptr<Scheduler> scheduler_;
