@@ -71,7 +71,9 @@ ShuffleRoom ShuffleRoom::Of(const BudgetTerms& terms, const Survey& survey, int6
                                         static_cast<double>(bytes));
   }
   const int64_t two_windows_rows = 2 * room.sizing.window_rows;
-  const int64_t order_rows = data_rows < 0 ? two_windows_rows : std::min(two_windows_rows, data_rows);
+  // Packed rows are not counted: there is an order for as many as a window can have.
+  const int64_t order_rows =
+      data_rows < 0 || packing.is_any() ? two_windows_rows : std::min(two_windows_rows, data_rows);
   room.bytes = room.sizing.most_slabs(data_rows) * room.slab_bytes + order_rows * kOrderBytes;
   return room;
 }

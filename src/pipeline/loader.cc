@@ -91,6 +91,7 @@ class LoaderImpl : public Loader {
   arrow::Status CheckUsable() const;
   arrow::Status InitPinning();
   arrow::Status DivideBudget(int64_t known_rows);
+  int64_t ShuffledRows(const Survey& survey) const;
   EpochPlan PlanEpoch(const Order::Start& start) const;
   MixPlan PlanMix(Order::Start* start) const;
   void FillSlabs(EpochPlan* plan) const;
@@ -195,21 +196,29 @@ arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   // A shuffle reads all footers when it begins. Where they are few they are looked at here: little data needs no large
   // window.
-  const bool knows_all =
-      options_.shuffle && source_->is_counted() && !projection_.packing.is_any() && source_->num_files() <= kFewFiles;
+  const bool knows_all = options_.shuffle && source_->is_counted() && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
   if (!source_->is_counted()) {
     MutexLock lock(survey_mu_);
     survey_ = first;  // What a stream gives first is looked at once, before an epoch takes it.
   }
-  const int64_t data_rows = knows_all ? std::min<int64_t>(options_.epochs, 2) * first.rows : -1;
-  ARROW_ASSIGN_OR_RAISE(division_, BudgetDivision::Of(Terms(), first, known_rows, data_rows));
+  ARROW_ASSIGN_OR_RAISE(division_,
+                        BudgetDivision::Of(Terms(), first, known_rows, knows_all ? ShuffledRows(first) : -1));
   if (options_.shuffle) order_->SetWindow(division_.shuffle.sizing.window_rows);
   ledger_->Add(Account::kMetadata, metadata_bytes_);
   is_metadata_charged_ = true;
   ledger_->SetAside(division_.room);
   return arrow::Status::OK();
+}
+
+// The most that windows can have rows of: no more than two epochs meet in them. -1: not known ahead.
+int64_t LoaderImpl::ShuffledRows(const Survey& survey) const {
+  const int64_t epochs = std::min<int64_t>(options_.epochs, 2);
+  const int64_t length = projection_.packing.length;
+  if (length == 0) return epochs * survey.rows;
+  // Items end to end, and the last row filled up.
+  return survey.most_items < 0 ? -1 : epochs * (std::min(survey.most_items / length, 2 * kMostWindowRows) + 1);
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
