@@ -37,7 +37,7 @@ enum class Uneven { kDrop, kRepeat };
 enum class Balance { kNone, kRows };
 
 /// Whether slots are page-locked, for copies to a GPU. kWherePossible: where the driver refuses, they stay as they are,
-/// and the statistics say so. kRequired: a refusal is an error.
+/// and the statistics say so. kRequired: a refusal is an error, but of slots that are only added for idle workers.
 enum class PinMemory { kNo, kWherePossible, kRequired };
 
 /// A part of the rows, chosen by a number in [0, 1) that is drawn for each: those with begin <= number < end. Samples

@@ -62,7 +62,7 @@ struct StatsReport {
   int64_t rows_filtered = 0;
   int64_t slots_locked = 0;  ///< How often a slot was page-locked (LoaderOptions::pin_memory)...
   double lock_s = 0;         ///< ... the time that it took, on the workers...
-  std::string lock_refusal;  ///< ... and why slots are not locked; empty where none was refused.
+  std::string lock_refusal;  ///< ... and why slots, or no more of them, are not locked; empty where none was refused.
   MemoryReport memory;
   std::string bottleneck;  ///< One word: "step", "read", "decode", "transform", "plan", "collate", "finalize",
                            ///< "budget", "slots" or "none" (too little ran to tell).

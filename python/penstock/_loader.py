@@ -189,7 +189,7 @@ class Loader:
         If `format` is "torch" and there is no torch, or "pandas" and there is no pandas.
     RuntimeError
         If `device` is a CUDA device, or `pin_memory` is True, and there is no GPU; when iterating, if the
-        driver refuses to lock memory with `pin_memory`.
+        driver refuses to lock as much memory as `pin_memory` needs.
 
     Warns
     -----

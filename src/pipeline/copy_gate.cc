@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "pipeline/scheduler.h"
+#include "pipeline/fork_generation.h"
 
 namespace penstock {
 

@@ -3,51 +3,26 @@
 #include <arrow/array/array_base.h>
 #include <arrow/type.h>
 #include <arrow/util/byte_size.h>
-#include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
-#include <thread>
+#include <utility>
 
 #include "device/cuda_page_locker.h"
-#include "memory/scratch_pool.h"
 #include "penstock/mutex.h"
+#include "pipeline/budget.h"
+#include "pipeline/check_options.h"
 #include "pipeline/copy_gate.h"
-#include "pipeline/mixer.h"
+#include "pipeline/explain.h"
+#include "pipeline/fork_generation.h"
 #include "pipeline/pinned_slots.h"
-#include "pipeline/scheduler.h"
+#include "pipeline/running_epoch.h"
 #include "pipeline/survey.h"
 #include "plan/order.h"
 #include "source/skipping_source.h"
 
 namespace penstock {
 namespace {
-
-arrow::Status CheckOptions(const LoaderOptions& options) {
-  if (options.batch_size < 1) return arrow::Status::Invalid("batch_size must be at least 1, not ", options.batch_size);
-  if (options.memory_budget_bytes < 1) {
-    return arrow::Status::Invalid("memory_budget must be at least 1 byte, not ", options.memory_budget_bytes);
-  }
-  if (options.limit && *options.limit < 0)
-    return arrow::Status::Invalid("limit must be at least 0, not ", *options.limit);
-  if (options.num_workers < -1)
-    return arrow::Status::Invalid("num_workers must be at least 0, not ", options.num_workers);
-  if (options.prefetch_batches < -1) {
-    return arrow::Status::Invalid("prefetch_batches must be at least 0, not ", options.prefetch_batches);
-  }
-  if (options.shuffle_window_bytes < 1) {
-    return arrow::Status::Invalid("shuffle_window must be at least 1 byte, not ", options.shuffle_window_bytes);
-  }
-  if (options.shuffle_window_rows < 0 || options.shuffle_window_rows > kMostWindowRows) {
-    return arrow::Status::Invalid("shuffle_window_rows must be at least 0 and at most 2^31, not ",
-                                  options.shuffle_window_rows);
-  }
-  if (options.collate_batches < 0) {
-    return arrow::Status::Invalid("collate_batches must be at least 0, not ", options.collate_batches);
-  }
-  return arrow::Status::OK();
-}
 
 // Of dictionary columns; what a caller gave to Lookup is the caller's.
 int64_t VocabularyBytes(const Projection& projection) {
@@ -60,28 +35,12 @@ int64_t VocabularyBytes(const Projection& projection) {
   return bytes;
 }
 
-// The consumer is to be scheduled at once when it wakes: workers are batch work. Needs no privilege; where it is
-// refused nothing is lost.
-void BecomeBatchWork() {
-  sched_param param = {};
-  pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
-  pthread_setname_np(pthread_self(), "penstock");
-}
-
 int64_t SaturatingMultiply(int64_t a, int64_t b) {
   int64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? kUnlimited : product;
 }
 
-// Inputs whose metadata (footers) the budget always has room for: of the one being read, of the one that the plan is
-// ahead, and of one that len() looks at.
-constexpr int64_t kInputsOpen = 3;
-// Of a few hundred chunks; what more of them take in the list is taken as they are found.
-constexpr int64_t kCatalogBytes = 4096;
 constexpr int64_t kFewFiles = 16;
-constexpr int64_t kMostFooterSpareBytes = int64_t{4} << 20;
-// No computation with bytes of slots overflows below it.
-constexpr int64_t kMostBatchBytes = int64_t{1} << 56;
 
 class LoaderImpl : public Loader {
  public:
@@ -124,36 +83,39 @@ class LoaderImpl : public Loader {
     rows > 0 ? order_->Gave() : order_->GaveEnd();
   }
   void AddUserCode(UserCode stage, int64_t busy_ns) override { stats_->AddUserCode(stage, busy_ns); }
-  std::string PinRefusal() const override { return stats_->LockRefusal(); }
+  std::string PinRefusal() const override {
+    return options_.pin_memory == PinMemory::kWherePossible ? stats_->LockRefusal() : std::string();
+  }
 
  private:
   arrow::Status CheckUsable() const;
   arrow::Status InitPinning();
   arrow::Status DivideBudget(int64_t known_rows);
-  static int64_t SlotBytes(const SlotLayout& layout, const Survey& survey);
-  int64_t OneBatchSlotBytes(const Survey& survey) const;
-  void SizeShuffle(const Survey& survey, int64_t data_rows);
-  int64_t LeastSlots() const { return 2 + int64_t{options_.collate_batches} + gated_slots(); }
-  int gated_slots() const { return gate_ != nullptr ? 1 : 0; }
-  int64_t MetadataBytes(const Survey& survey) const;
-  int64_t LeastBudget(const Survey& survey) const;
+  int64_t ShuffledRows(const Survey& survey) const;
+  EpochPlan PlanEpoch(const Order::Start& start) const;
+  MixPlan PlanMix(Order::Start* start) const;
+  void FillSlabs(EpochPlan* plan) const;
   arrow::Result<std::optional<Batch>> NextBefore(SlotGiver::Deadline deadline, bool* timed_out);
   arrow::Result<std::optional<Batch>> NextWithRows(SlotGiver* giver, SlotGiver::Deadline deadline, bool* timed_out);
   void End(bool is_closing);
   void AbandonAfterFork() PENSTOCK_NO_THREAD_SAFETY_ANALYSIS;
-  std::shared_ptr<Scheduler> CurrentEpoch() const {
+  // Null between epochs.
+  std::shared_ptr<RunningEpoch> CurrentEpoch() const {
     MutexLock lock(epoch_mu_);
     return epoch_;
   }
-  std::shared_ptr<Mixer> CurrentMixer() const {
-    MutexLock lock(epoch_mu_);
-    return mixer_;
-  }
-  // Null between epochs.
   std::shared_ptr<SlotGiver> CurrentGiver() const {
     MutexLock lock(epoch_mu_);
-    if (mixer_ != nullptr) return mixer_;
-    return epoch_;
+    return epoch_ != nullptr ? epoch_->giver() : nullptr;
+  }
+  BudgetTerms Terms() const {
+    return {&options_,
+            source_.get(),
+            &projection_,
+            schema_,
+            metadata_bytes_,
+            order_->is_divided(),
+            gate_ != nullptr ? 1 : 0};
   }
   arrow::Result<const Survey*> SurveyAll();
   InputContext ContextOf(std::shared_ptr<Ledger> ledger) const {
@@ -173,23 +135,14 @@ class LoaderImpl : public Loader {
   Projection projection_;
   std::unique_ptr<Order> order_;
   std::shared_ptr<const Schema> schema_;
-  std::shared_ptr<const SlotLayout> layout_;
-  SlotSizing sizing_;
-  // Where there is a shuffle: what goes into its windows.
-  ShuffleSizing shuffle_;
-  std::shared_ptr<const SlotLayout> slab_layout_;
-  int64_t slab_bytes_ = 0;
-  int64_t shuffle_bytes_ = 0;
   int64_t metadata_bytes_ = 0;  // Of the source (the list of files) and the vocabularies.
   bool is_metadata_charged_ = false;
-  int64_t most_decode_bytes_ = 0;
+  BudgetDivision division_;
 
   std::atomic<bool> is_closed_{false};
   Mutex consumer_mu_;  // Held by Next(), so that End() by another thread waits for it to return.
   mutable Mutex epoch_mu_;
-  std::shared_ptr<Scheduler> epoch_ PENSTOCK_GUARDED_BY(epoch_mu_);
-  std::shared_ptr<Mixer> mixer_ PENSTOCK_GUARDED_BY(epoch_mu_);  // Between epoch_ and the caller, where it is shuffled.
-  std::vector<std::thread> workers_ PENSTOCK_GUARDED_BY(consumer_mu_);
+  std::shared_ptr<RunningEpoch> epoch_ PENSTOCK_GUARDED_BY(epoch_mu_);
 
   bool has_failed_ PENSTOCK_GUARDED_BY(consumer_mu_) = false;  // The present epoch.
 
@@ -237,132 +190,35 @@ arrow::Status LoaderImpl::InitPinning() {
   return arrow::Status::OK();
 }
 
-// What the front needs to make progress (two slots and what collate holds, one chunk) is set aside; a budget without
-// room for it is refused here.
 arrow::Status LoaderImpl::DivideBudget(int64_t known_rows) {
-  if (options_.batch_size > kMostBatchBytes / std::max<int64_t>(1, SlotLayout::BatchBytes(*schema_, 1))) {
-    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
-                                  " is too small for a batch_size of ", options_.batch_size,
-                                  ": no machine has memory for such a batch. Lower batch_size.");
-  }
+  ARROW_RETURN_NOT_OK(CheckBatchBytes(options_, *schema_));
   // Looked at with a ledger of its own, without a limit: the question is what a budget would have to be.
   const auto unlimited = std::make_shared<Ledger>(kUnlimited);
   // A shuffle reads all footers when it begins. Where they are few they are looked at here: little data needs no large
   // window.
-  const bool knows_all =
-      options_.shuffle && source_->is_counted() && !projection_.packing.is_any() && source_->num_files() <= kFewFiles;
+  const bool knows_all = options_.shuffle && source_->is_counted() && source_->num_files() <= kFewFiles;
   ARROW_ASSIGN_OR_RAISE(const Survey first,
                         Survey::Of(*source_, ContextOf(unlimited), options_, knows_all ? kFewFiles : 1, kUnlimited));
   if (!source_->is_counted()) {
     MutexLock lock(survey_mu_);
     survey_ = first;  // What a stream gives first is looked at once, before an epoch takes it.
   }
-  SizeShuffle(first, knows_all ? std::min<int64_t>(options_.epochs, 2) * first.rows : -1);
-  const int64_t least_bytes = LeastBudget(first);
-  if (options_.memory_budget_bytes < least_bytes && options_.shuffle) {
-    return arrow::Status::Invalid(
-        "memory_budget of ", FormatBytes(options_.memory_budget_bytes), " is too small for ",
-        options_.shuffle_window_rows > 0
-            ? "shuffle windows of " + std::to_string(options_.shuffle_window_rows) + " rows"
-            : "a shuffle_window of " + FormatBytes(options_.shuffle_window_bytes),
-        ": the window takes ", FormatBytes(shuffle_bytes_), ", and the least that works here is ", least_bytes,
-        " bytes (with slots of ", FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
-        " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
-        " of metadata). Raise memory_budget or ",
-        options_.shuffle_window_rows > 0 ? "mix fewer rows at a time." : "lower shuffle_window.");
-  }
-  if (options_.memory_budget_bytes < least_bytes) {
-    return arrow::Status::Invalid("memory_budget of ", FormatBytes(options_.memory_budget_bytes),
-                                  " is too small: the least that works here is ", least_bytes, " bytes (",
-                                  LeastSlots() == 2 ? "two" : std::to_string(LeastSlots()), " slots of ",
-                                  FormatBytes(OneBatchSlotBytes(first)), ", ", FormatBytes(first.least_chunk_bytes),
-                                  " to decode a ", source_->chunk_name(), ", ", FormatBytes(MetadataBytes(first)),
-                                  " of metadata). Raise memory_budget, lower batch_size or select fewer columns.");
-  }
+  ARROW_ASSIGN_OR_RAISE(division_,
+                        BudgetDivision::Of(Terms(), first, known_rows, knows_all ? ShuffledRows(first) : -1));
+  if (options_.shuffle) order_->SetWindow(division_.shuffle.sizing.window_rows);
   ledger_->Add(Account::kMetadata, metadata_bytes_);
   is_metadata_charged_ = true;
-  const int64_t rest_bytes = options_.memory_budget_bytes - MetadataBytes(first) - shuffle_bytes_;
-  // Beside it, slots are as large as the rest allows.
-  const int64_t overhead_bytes =
-      SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes, projection_.packing)
-          .ArenaOverheadBytes();
-  // A slot larger than a window would have to wait for several.
-  if (options_.shuffle && (known_rows < 0 || known_rows > shuffle_.window_rows / 2)) {
-    known_rows = std::max<int64_t>(1, shuffle_.window_rows / 2);
-  }
-  // Nor is a slot to wait for more than a stream gives at once: who reads from it may be slow.
-  if (first.stream_rows > 0 && !projection_.packing.is_any() && !options_.shuffle) {
-    known_rows = known_rows < 0 ? first.stream_rows : std::min(known_rows, first.stream_rows);
-  }
-  sizing_ = SlotSizing::Of(options_, projection_, *schema_, first.arena_row_bytes, known_rows,
-                           rest_bytes - first.least_chunk_bytes - 3 * overhead_bytes);
-  sizing_.collate_slots += gated_slots();
-  Packing packing = projection_.packing;
-  packing.has_whole_rows = options_.shuffle;
-  layout_ = std::make_shared<SlotLayout>(schema_, options_.batch_size, sizing_.batches_per_slot,
-                                         options_.memory_budget_bytes, packing);
-  sizing_.slot_bytes = SlotBytes(*layout_, first);
-  const int64_t slot_bytes = (2 + sizing_.collate_slots) * sizing_.slot_bytes;
-  // Footers further on may be larger than the first; where the budget is not tight, it shall not be they that fail.
-  const bool is_tight = options_.memory_budget_bytes < 2 * least_bytes;
-  const int64_t spare_bytes = is_tight ? 0 : std::min(kMostFooterSpareBytes, options_.memory_budget_bytes / 16);
-  most_decode_bytes_ = rest_bytes - slot_bytes - spare_bytes;
-  ledger_->SetAside({.slot_bytes = slot_bytes,
-                     .decode_bytes = std::min(most_decode_bytes_, 2 * first.most_chunk_bytes),
-                     .metadata_bytes = MetadataBytes(first) + spare_bytes,
-                     .shuffle_bytes = shuffle_bytes_});
+  ledger_->SetAside(division_.room);
   return arrow::Status::OK();
 }
 
-// Slabs are slots of one batch.
-void LoaderImpl::SizeShuffle(const Survey& survey, int64_t data_rows) {
-  if (!options_.shuffle) return;
-  auto schema = std::make_shared<Schema>(*schema_);
-  for (Field& field : *schema) field.has_segments = false;  // They are those of a batch.
-  const double row_bytes = static_cast<double>(SlotLayout::BatchBytes(*schema, 1)) +
-                           static_cast<double>(ExpectedArenaBytes(survey.arena_row_bytes, 1'000'000)) / 1e6;
-  const auto choose = [&](const ShuffleSizing& sizing) {
-    // A state says where a window begins; where slabs do is known.
-    shuffle_ = projection_.packing.is_any() ? sizing.InWholeSlabs() : sizing;
-    slab_layout_ =
-        std::make_shared<SlotLayout>(schema, shuffle_.slab_rows, 1, options_.memory_budget_bytes, projection_.packing);
-    slab_bytes_ = SlotBytes(*slab_layout_, survey);
-  };
-  const bool is_by_rows = options_.shuffle_window_rows > 0;
-  if (is_by_rows) choose(ShuffleSizing::OfRows(options_.shuffle_window_rows, std::max(1.0, row_bytes)));
-  // Slabs are whole pages: what that costs comes off the window, so that it keeps to its bytes unless it is tiny.
-  int64_t target_bytes = options_.shuffle_window_bytes;
-  constexpr int64_t kLeastBytes = int64_t{1} << 20;
-  for (int attempt = 0; !is_by_rows && attempt < 4; ++attempt) {
-    choose(ShuffleSizing::Of(target_bytes, std::max(1.0, row_bytes)));
-    const int64_t bytes =
-        shuffle_.most_slabs(-1) * slab_bytes_ + 2 * shuffle_.window_rows * static_cast<int64_t>(sizeof(uint32_t));
-    if (bytes <= options_.shuffle_window_bytes || options_.shuffle_window_bytes < kLeastBytes) break;
-    target_bytes =
-        static_cast<int64_t>(static_cast<double>(target_bytes) * static_cast<double>(options_.shuffle_window_bytes) /
-                             static_cast<double>(bytes));
-  }
-  const int64_t order_rows = data_rows < 0 ? 2 * shuffle_.window_rows : std::min(2 * shuffle_.window_rows, data_rows);
-  shuffle_bytes_ = shuffle_.most_slabs(data_rows) * slab_bytes_ + order_rows * static_cast<int64_t>(sizeof(uint32_t));
-  order_->SetWindow(shuffle_.window_rows);
-}
-
-// With the arenas that are expected.
-int64_t LoaderImpl::SlotBytes(const SlotLayout& layout, const Survey& survey) {
-  return layout.bytes() + ExpectedArenaBytes(survey.arena_row_bytes, layout.rows()) + layout.ArenaOverheadBytes();
-}
-
-int64_t LoaderImpl::OneBatchSlotBytes(const Survey& survey) const {
-  return SlotBytes(SlotLayout(schema_, options_.batch_size, 1, options_.memory_budget_bytes, projection_.packing),
-                   survey);
-}
-
-int64_t LoaderImpl::MetadataBytes(const Survey& survey) const {
-  return metadata_bytes_ + kInputsOpen * survey.most_input_bytes + (order_->is_divided() ? kCatalogBytes : 0);
-}
-
-int64_t LoaderImpl::LeastBudget(const Survey& survey) const {
-  return shuffle_bytes_ + MetadataBytes(survey) + LeastSlots() * OneBatchSlotBytes(survey) + survey.least_chunk_bytes;
+// The most that windows can have rows of: no more than two epochs meet in them. -1: not known ahead.
+int64_t LoaderImpl::ShuffledRows(const Survey& survey) const {
+  const int64_t epochs = std::min<int64_t>(options_.epochs, 2);
+  const int64_t length = projection_.packing.length;
+  if (length == 0) return epochs * survey.rows;
+  // Items end to end, and the last row filled up.
+  return survey.most_items < 0 ? -1 : epochs * (std::min(survey.most_items / length, 2 * kMostWindowRows) + 1);
 }
 
 arrow::Status LoaderImpl::CheckUsable() const {
@@ -375,15 +231,11 @@ arrow::Status LoaderImpl::CheckUsable() const {
   return arrow::Status::OK();
 }
 
-arrow::Status LoaderImpl::StartEpoch() {
-  ARROW_RETURN_NOT_OK(CheckUsable());
-  EndEpoch();
-  if (pinned_ != nullptr) ARROW_RETURN_NOT_OK(pinned_->Open(sizing_.all_slots()));
-  ARROW_ASSIGN_OR_RAISE(Order::Start start, order_->StartRun());
+EpochPlan LoaderImpl::PlanEpoch(const Order::Start& start) const {
   EpochPlan plan;
   plan.projection = &projection_;
-  plan.layout = layout_;
-  plan.sizing = sizing_;
+  plan.layout = division_.layout;
+  plan.sizing = division_.sizing;
   plan.num_workers = options_.num_workers;
   plan.in_order = options_.in_order;
   plan.drop_last = options_.drop_last;
@@ -393,7 +245,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   }
   plan.skip_items = start.skip_items;
   plan.seed = options_.seed;
-  plan.most_decode_bytes = most_decode_bytes_;
+  plan.most_decode_bytes = division_.most_decode_bytes;
   plan.skips_errors = options_.skips_errors;
   plan.max_errors = options_.max_errors;
   plan.may_lose_rows = !order_->is_divided();
@@ -402,67 +254,67 @@ arrow::Status LoaderImpl::StartEpoch() {
   plan.held_batches = held_batches_;
   plan.pinned = pinned_;
   plan.gate = gate_;
+  return plan;
+}
+
+MixPlan LoaderImpl::PlanMix(Order::Start* start) const {
   MixPlan mix;
-  if (start.is_shuffled) {
-    mix.windows = std::move(start.windows);
-    mix.rows = start.rows;
-    mix.layout = layout_;
-    mix.sizing = sizing_;
-    mix.pinned = std::move(plan.pinned);
-    mix.gate = std::move(plan.gate);
-    mix.slab_rows = shuffle_.slab_rows;
-    mix.is_threaded = options_.num_workers > 0;
-    mix.drop_last = options_.drop_last;
-    if (projection_.packing.is_any()) mix.begin = SourcePlace{0, start.skip_items};
-    mix.ledger = ledger_;
-    mix.stats = stats_;
-    mix.held_batches = held_batches_;
-    plan.layout = slab_layout_;
-    plan.sizing.open_slots = kOpenSlabs;
-    plan.sizing.may_grow = false;
-    plan.sizing.slot_bytes = slab_bytes_;
-    plan.in_order = true;
-    plan.drop_last = false;
-    plan.slot_account = plan.hand_account = Account::kShuffle;
-    plan.keeps_slots = true;
-    if (slab_layout_->num_domains() == 0) {
-      // Without it each slab is a mapping of its own, which is slower and no more.
-      plan.region = SlotRegion::Map(slab_layout_->bytes(), shuffle_.most_slabs(-1)).ValueOr(nullptr);
-    }
-    plan.keeps_lost = true;
-    plan.held_batches = std::make_shared<std::atomic<int64_t>>(0);
+  mix.windows = std::move(start->windows);
+  mix.rows = start->rows;
+  mix.layout = division_.layout;
+  mix.sizing = division_.sizing;
+  mix.pinned = pinned_;
+  mix.gate = gate_;
+  mix.slab_rows = division_.shuffle.sizing.slab_rows;
+  mix.is_threaded = options_.num_workers > 0;
+  mix.drop_last = options_.drop_last;
+  if (projection_.packing.is_any()) mix.begin = SourcePlace{0, start->skip_items};
+  mix.ledger = ledger_;
+  mix.stats = stats_;
+  mix.held_batches = held_batches_;
+  return mix;
+}
+
+// What the plan fills is a window's slabs then, which the caller never sees.
+void LoaderImpl::FillSlabs(EpochPlan* plan) const {
+  const ShuffleRoom& shuffle = division_.shuffle;
+  plan->layout = shuffle.slab_layout;
+  plan->sizing.open_slots = kOpenSlabs;
+  plan->sizing.may_grow = false;
+  plan->sizing.slot_bytes = shuffle.slab_bytes;
+  plan->in_order = true;
+  plan->drop_last = false;
+  plan->slot_account = plan->hand_account = Account::kShuffle;
+  plan->keeps_slots = true;
+  if (shuffle.slab_layout->num_domains() == 0) {
+    // Without it each slab is a mapping of its own, which is slower and no more.
+    plan->region = SlotRegion::Map(shuffle.slab_layout->bytes(), shuffle.sizing.most_slabs(-1)).ValueOr(nullptr);
   }
-  auto epoch = std::make_shared<Scheduler>(std::move(plan), std::move(start.cursor));
-  const auto mixer = start.is_shuffled ? std::make_shared<Mixer>(std::move(mix), epoch) : nullptr;
+  plan->keeps_lost = true;
+  plan->held_batches = std::make_shared<std::atomic<int64_t>>(0);
+  plan->pinned = nullptr;
+  plan->gate = nullptr;
+}
+
+arrow::Status LoaderImpl::StartEpoch() {
+  ARROW_RETURN_NOT_OK(CheckUsable());
+  EndEpoch();
+  if (pinned_ != nullptr) ARROW_RETURN_NOT_OK(pinned_->Open(division_.sizing.all_slots()));
+  ARROW_ASSIGN_OR_RAISE(Order::Start start, order_->StartRun());
+  EpochPlan plan = PlanEpoch(start);
+  std::optional<MixPlan> mix;
+  if (start.is_shuffled) {
+    mix = PlanMix(&start);
+    FillSlabs(&plan);
+  }
+  auto epoch = std::make_shared<RunningEpoch>(std::move(plan), std::move(start.cursor), std::move(mix), gate_);
   stats_->EpochStarted();
   MutexLock consumer_lock(consumer_mu_);
   ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
   has_failed_ = false;
-  for (int i = 0; i < options_.num_workers; ++i) {
-    workers_.emplace_back([epoch] {
-      BecomeBatchWork();
-      epoch->RunWorker();
-    });
-  }
-  if (gate_ != nullptr && options_.num_workers > 0) {
-    gate_->Start();
-    workers_.emplace_back([gate = gate_] {
-      BecomeBatchWork();
-      gate->Run();
-    });
-  }
-  if (mixer != nullptr && options_.num_workers > 0) {
-    workers_.emplace_back([mixer] { mixer->RunFiller(); });
-    for (int i = 0; i < std::min(options_.num_workers, mixer->most_mixers()); ++i) {
-      workers_.emplace_back([mixer] {
-        BecomeBatchWork();
-        mixer->RunMixer();
-      });
-    }
-  }
+  ARROW_RETURN_NOT_OK(epoch->Start());
   MutexLock lock(epoch_mu_);
   epoch_ = std::move(epoch);
-  mixer_ = mixer;
   return arrow::Status::OK();
 }
 
@@ -526,32 +378,19 @@ arrow::Status LoaderImpl::Resume(std::vector<EpochState> states) {
 
 // In a forked child the threads are gone, and a mutex may be held by one of them for ever: everything is left as it is.
 void LoaderImpl::AbandonAfterFork() {
-  for (auto& worker : workers_) worker.detach();
-  workers_.clear();
-  new std::shared_ptr<Scheduler>(std::move(epoch_));
-  new std::shared_ptr<Mixer>(std::move(mixer_));
+  new std::shared_ptr<RunningEpoch>(std::move(epoch_));
   new std::shared_ptr<PinnedSlots>(std::move(pinned_));
 }
 
 void LoaderImpl::End(bool is_closing) {
   if (ForkGeneration() != fork_generation_) return AbandonAfterFork();
   if (is_closing) is_closed_ = true;
-  if (const auto mixer = CurrentMixer()) mixer->Stop();
   if (const auto epoch = CurrentEpoch()) epoch->Stop();
   MutexLock consumer_lock(consumer_mu_);
-  const auto mixer = CurrentMixer();
-  const auto epoch = CurrentEpoch();
-  if (epoch != nullptr) {
-    if (mixer != nullptr) mixer->Stop();
-    epoch->Stop();
-    if (gate_ != nullptr) gate_->Stop();
-    for (auto& worker : workers_) worker.join();
-    workers_.clear();
-    if (mixer != nullptr) mixer->Clear();
-    epoch->Clear();
+  if (const auto epoch = CurrentEpoch()) {
+    epoch->End();
     MutexLock lock(epoch_mu_);
     epoch_.reset();
-    mixer_.reset();
   }
   if (is_closing && order_ != nullptr) order_->Close();
   if (is_closing && pinned_ != nullptr) pinned_->Close();
@@ -561,8 +400,9 @@ void LoaderImpl::End(bool is_closing) {
 arrow::Result<const Survey*> LoaderImpl::SurveyAll() {
   MutexLock lock(survey_mu_);
   if (!survey_) {
-    ARROW_ASSIGN_OR_RAISE(survey_, Survey::Of(*source_, ContextOf(ledger_), options_, kUnlimited, most_decode_bytes_,
-                                              sizing_.open_slots * layout_->rows()));
+    ARROW_ASSIGN_OR_RAISE(survey_,
+                          Survey::Of(*source_, ContextOf(ledger_), options_, kUnlimited, division_.most_decode_bytes,
+                                     division_.sizing.open_slots * division_.layout->rows()));
   }
   return &*survey_;
 }
@@ -592,43 +432,11 @@ arrow::Result<int64_t> LoaderImpl::NumBatches() {
 arrow::Result<Explanation> LoaderImpl::Explain() {
   ARROW_RETURN_NOT_OK(CheckUsable());
   ARROW_ASSIGN_OR_RAISE(const Survey* survey, SurveyAll());
-  Explanation explanation;
-  const bool is_counted = order_->is_counted();
-  explanation.files = source_->num_files();
-  explanation.row_groups = survey->chunks;
-  explanation.plan = is_counted ? "counted" : "discovered";
+  Explanation explanation = ExplainDivision(Terms(), division_, *survey);
+  explanation.plan = order_->is_counted() ? "counted" : "discovered";
   if (projection_.filter == nullptr && !projection_.packing.is_any() && source_->is_counted()) {
     ARROW_ASSIGN_OR_RAISE(explanation.rows, NumRows());
     ARROW_ASSIGN_OR_RAISE(explanation.batches, NumBatches());
-  }
-  explanation.batch_bytes = sizing_.batch_bytes;
-  explanation.batches_per_slot = sizing_.batches_per_slot;
-  explanation.slot_bytes = SlotBytes(*layout_, *survey);
-  explanation.slots = sizing_.all_slots();
-  explanation.chunk_bytes = survey->most_chunk_bytes;
-  if (pinned_ != nullptr) explanation.locked_bytes = explanation.slots * layout_->bytes();
-  explanation.metadata_bytes = metadata_bytes_ + survey->window_input_bytes;
-  explanation.shuffle_window_rows = options_.shuffle ? shuffle_.window_rows : 0;
-  explanation.shuffle_bytes = shuffle_bytes_;
-  explanation.memory_budget_bytes = options_.memory_budget_bytes;
-  explanation.least_budget_bytes = LeastBudget(*survey);
-  const bool has_scratch = std::any_of(projection_.outputs.begin(), projection_.outputs.end(),
-                                       [](const OutputColumn& output) { return output.is_dear(); });
-  const int64_t scratch_bytes = has_scratch ? std::max(1, options_.num_workers) * ScratchPool::kAlwaysBytes : 0;
-  explanation.predicted_peak_bytes =
-      std::min(options_.memory_budget_bytes, explanation.metadata_bytes + shuffle_bytes_ +
-                                                 explanation.slots * explanation.slot_bytes +
-                                                 survey->window_chunk_bytes + scratch_bytes);
-  explanation.num_workers = options_.num_workers;
-  for (size_t i = 0; i < projection_.outputs.size(); ++i) {
-    const Field& field = (*schema_)[i];
-    std::string type = field.form == Form::kArrow ? field.arrow_type->ToString() : std::string(DTypeName(field.dtype));
-    if (field.form != Form::kArrow) {
-      for (int64_t extent : field.shape) type += "[" + std::to_string(extent) + "]";
-    }
-    if (field.form == Form::kRagged) type += field.tensor_ndim > 0 ? " tensors of varying shape" : " lists";
-    explanation.columns.push_back({field.name, std::move(type), field.source_type->ToString(), survey->ways[i],
-                                   SlotLayout::BatchBytes({field}, 1)});
   }
   return explanation;
 }

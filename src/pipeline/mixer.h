@@ -157,7 +157,6 @@ class Mixer : public SlotGiver, public std::enable_shared_from_this<Mixer> {
   MixPlan plan_;
   std::shared_ptr<Scheduler> source_;  // Until Clear().
   const int slab_bits_;
-  const int fork_generation_;
 
   Mutex mu_;
   CondVar fill_;   // The filler sleeps here...

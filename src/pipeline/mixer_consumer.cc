@@ -97,15 +97,7 @@ arrow::Result<bool> Mixer::TakeSlot(Deadline deadline, bool* timed_out) {
 }
 
 void Mixer::ReturnSlot(SlotStorage storage) {
-  if (ForkGeneration() != fork_generation_) {
-    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
-    new SlotStorage(std::move(storage));
-    return;
-  }
-  // Arenas that grew for an outlier are not for ever.
-  if (storage.bytes > 2 * plan_.sizing.slot_bytes) {
-    plan_.ledger->Sub(Account::kUser, TrimArenas(*plan_.layout, &storage));
-  }
+  if (!ComesBack(&storage, plan_.sizing.slot_bytes, Account::kUser)) return;
   const int64_t bytes = storage.bytes;
   bool is_over = false;
   {
@@ -122,9 +114,7 @@ void Mixer::ReturnSlot(SlotStorage storage) {
       return;
     }
   }
-  if (plan_.pinned != nullptr && is_over && plan_.pinned->Keep(&storage, Account::kUser)) return;
-  storage.memory = SlotMemory();
-  plan_.ledger->Sub(Account::kUser, bytes);
+  KeepOrFree(std::move(storage), is_over ? plan_.pinned.get() : nullptr, plan_.ledger, Account::kUser);
   MutexLock lock(mu_);
   mix_.NotifyOne();
 }

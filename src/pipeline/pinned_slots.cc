@@ -80,6 +80,11 @@ bool TakeKept(PinnedSlots* pinned, std::vector<SlotStorage>* spare) {
   return kept.has_value();
 }
 
+void KeepOrFree(SlotStorage storage, PinnedSlots* pinned, const std::shared_ptr<Ledger>& ledger, Account from) {
+  if (pinned != nullptr && pinned->Keep(&storage, from)) return;
+  ReturnedSlot(std::move(storage), ledger, from);
+}
+
 arrow::Result<SlotMemory> MapSlot(const SlotLayout& layout, PinnedSlots* pinned) {
   return pinned != nullptr ? pinned->Map(layout) : SlotMemory::Map(layout.bytes(), layout.arena_address_bytes());
 }

@@ -63,6 +63,10 @@ class PinnedSlots {
 
 /// Moves one that is kept to `spare`; false where there is none, or no `pinned`.
 bool TakeKept(PinnedSlots* pinned, std::vector<SlotStorage>* spare);
+/// For a slot that nobody wants in its epoch, charged to `from`: `pinned` keeps it where it can, else the system gets
+/// it.
+/// \param pinned  null: it is not to be kept.
+void KeepOrFree(SlotStorage storage, PinnedSlots* pinned, const std::shared_ptr<Ledger>& ledger, Account from);
 /// Memory for a slot of `layout`, page-locked where there is `pinned`.
 arrow::Result<SlotMemory> MapSlot(const SlotLayout& layout, PinnedSlots* pinned);
 

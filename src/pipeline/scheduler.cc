@@ -8,10 +8,6 @@ namespace {
 
 constexpr int kFetchers = 8;
 
-}  // namespace
-
-namespace {
-
 std::vector<char> StreamsWithArenas(const EpochPlan& plan) {
   std::vector<char> has_arenas(static_cast<size_t>(NumStreams(*plan.projection)));
   for (size_t i = 0; i < plan.layout->schema()->size(); ++i) {
@@ -28,7 +24,6 @@ Scheduler::Scheduler(EpochPlan plan, PlanCursor cursor)
       plan_(std::move(plan)),
       num_outputs_(static_cast<int64_t>(plan_.projection->outputs.size())),
       streams_with_arenas_(StreamsWithArenas(plan_)),
-      fork_generation_(ForkGeneration()),
       cursor_(std::move(cursor)),
       placing_(static_cast<size_t>(NumStreams(*plan_.projection))),
       most_slots_(plan_.sizing.open_slots + 1) {
@@ -153,16 +148,13 @@ void Scheduler::Clear() {
     starved_lanes_.clear();
     std::swap(cursor, cursor_);
   }
-  int64_t slot_bytes = unmapped * plan_.layout->bytes();
   for (auto& [index, slot] : slots) spare.push_back(std::move(slot.storage));
   for (SlotStorage& storage : spare) {
-    if (plan_.pinned == nullptr || !plan_.pinned->Keep(&storage, plan_.slot_account)) slot_bytes += storage.bytes;
+    KeepOrFree(std::move(storage), plan_.pinned.get(), plan_.ledger, plan_.slot_account);
   }
-  slots.clear();
-  spare.clear();
+  plan_.ledger->Sub(plan_.slot_account, unmapped * plan_.layout->bytes());
   chunks.clear();  // Waits for requests under way.
   fetchers_.reset();
-  plan_.ledger->Sub(plan_.slot_account, slot_bytes);
 }
 
 }  // namespace penstock

@@ -243,6 +243,9 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   /// \param is_worker  who may take the time to lock pages; else workers are left to do that.
   void OpenSlots(bool is_worker) PENSTOCK_EXCLUDES(mu_);
   bool MapSlotLocked() PENSTOCK_REQUIRES(mu_);
+  void SlotRefusedLocked(const arrow::Status& status) PENSTOCK_REQUIRES(mu_);
+  void SetMostSlotsLocked(int slots) PENSTOCK_REQUIRES(mu_);
+  bool NeedsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool WantsSlotLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomForSlotLocked(int64_t bytes_there) const PENSTOCK_REQUIRES(mu_);
   bool IsFilledLocked() const PENSTOCK_REQUIRES(mu_);
@@ -276,7 +279,6 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   const EpochPlan plan_;
   const int64_t num_outputs_;
   const std::vector<char> streams_with_arenas_;
-  const int fork_generation_;
 
   Mutex mu_;
   CondVar work_;   // Workers sleep here...
@@ -337,9 +339,9 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   std::vector<SlotStorage> spare_ PENSTOCK_GUARDED_BY(mu_);  // See KeepsSpareLocked().
   int kept_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;              // Of these, not given back when the next was asked for.
   int most_slots_ PENSTOCK_GUARDED_BY(mu_);
-  int64_t slots_grown_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t handed_over_ns_ PENSTOCK_GUARDED_BY(mu_) = 0;   // When the last slot was handed over...
-  int64_t slot_period_ns_ PENSTOCK_GUARDED_BY(mu_) = -1;  // ... and the usual time between two; -1: not known yet.
+  bool is_growth_refused_ PENSTOCK_GUARDED_BY(mu_) = false;  // A slot more than needed was refused its memory.
+  int64_t handed_over_ns_ PENSTOCK_GUARDED_BY(mu_) = 0;      // When the last slot was handed over...
+  int64_t slot_period_ns_ PENSTOCK_GUARDED_BY(mu_) = -1;     // ... and the usual time between two; -1: not known yet.
   int64_t delivered_slots_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t next_slot_ PENSTOCK_GUARDED_BY(mu_) = 0;  // In order: the one that the consumer gets next.
   bool is_consumer_waiting_ PENSTOCK_GUARDED_BY(mu_) = false;
@@ -348,11 +350,5 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   WorkPlace failed_place_ PENSTOCK_GUARDED_BY(mu_);  // Of what failed first in the order of rows, not of time.
   arrow::Status failure_ PENSTOCK_GUARDED_BY(mu_);
 };
-
-/// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.
-int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage);
-
-/// How often this process is a fork of the one that loaded the library. Threads and held mutexes do not survive a fork.
-int ForkGeneration();
 
 }  // namespace penstock

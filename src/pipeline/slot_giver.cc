@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "penstock/options.h"
+#include "pipeline/fork_generation.h"
 
 namespace penstock {
 
@@ -11,6 +12,7 @@ SlotGiver::SlotGiver(std::shared_ptr<const SlotLayout> layout, std::shared_ptr<L
                      std::shared_ptr<StatsCollector> stats, std::shared_ptr<std::atomic<int64_t>> held_batches,
                      std::shared_ptr<CopyGate> gate)
     : gate_(std::move(gate)),
+      fork_generation_(ForkGeneration()),
       layout_(std::move(layout)),
       ledger_(std::move(ledger)),
       stats_(std::move(stats)),
@@ -70,6 +72,17 @@ arrow::Result<std::optional<Batch>> SlotGiver::NextInHand() {
     origin_.source_items = end[1].items;
   }
   return next;
+}
+
+bool SlotGiver::ComesBack(SlotStorage* storage, int64_t usual_bytes, Account account) const {
+  if (ForkGeneration() != fork_generation_) {
+    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
+    new SlotStorage(std::move(*storage));
+    return false;
+  }
+  // Arenas that grew for an outlier are not for ever.
+  if (storage->bytes > 2 * usual_bytes) ledger_->Sub(account, TrimArenas(*layout_, storage));
+  return true;
 }
 
 arrow::Status SlotGiver::KeptBatches() const {

@@ -37,6 +37,10 @@ class SlotGiver : public SlotHome {
 
   /// Hands the next slot over to hand_; false at the end of the run or, with *timed_out set, at the deadline.
   virtual arrow::Result<bool> TakeSlot(Deadline deadline, bool* timed_out) = 0;
+  /// How ReturnSlot() begins: memory of arenas that grew for an outlier goes back to the system. False where there is
+  /// nothing to do with the slot.
+  /// \param usual_bytes  of a slot. \param account  that has the slot's bytes.
+  bool ComesBack(SlotStorage* storage, int64_t usual_bytes, Account account) const;
   /// CapacityError: no slot can be had, since the caller holds the batches that have them.
   arrow::Status KeptBatches() const;
 
@@ -47,6 +51,7 @@ class SlotGiver : public SlotHome {
   arrow::Result<std::optional<Batch>> NextInHand();
   arrow::Result<bool> TakeSlotThroughGate(Deadline deadline, bool* timed_out);
 
+  const int fork_generation_;
   const std::shared_ptr<const SlotLayout> layout_;
   const std::shared_ptr<Ledger> ledger_;
   const std::shared_ptr<StatsCollector> stats_;

@@ -23,6 +23,13 @@ struct BatchHold {
 
 }  // namespace
 
+int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage) {
+  storage->memory.Discard(layout.bytes());
+  std::fill(storage->touched.begin(), storage->touched.end(), 0);
+  const int64_t before_bytes = std::exchange(storage->bytes, layout.bytes());
+  return before_bytes - storage->bytes;
+}
+
 SlotLease::~SlotLease() { home_->ReturnSlot(std::move(storage_)); }
 
 arrow::Result<std::optional<Batch>> SlotHand::Next(const SlotLayout& layout, const std::shared_ptr<Ledger>& ledger,

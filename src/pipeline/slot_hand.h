@@ -22,6 +22,9 @@ struct SlotStorage {
   std::vector<int64_t> touched;  ///< Per domain, the most elements that were ever used: their pages are there.
 };
 
+/// Gives the memory of the arenas back to the system; returns the bytes, which are the ledger's then.
+int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage);
+
 /// A slot's memory on its way back to the system; what was charged for it goes with it.
 class ReturnedSlot {
  public:

@@ -1,6 +1,4 @@
 // Slots: opening, growing, handing over, getting back.
-#include <pthread.h>
-
 #include <algorithm>
 
 #include "pipeline/scheduler.h"
@@ -11,20 +9,6 @@ namespace {
 constexpr int64_t kLeastGrowAfterNs = 1'000'000;
 
 }  // namespace
-
-int ForkGeneration() {
-  static std::atomic<int> generation{0};
-  [[maybe_unused]] static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
-  return generation.load(std::memory_order_relaxed);
-}
-
-int64_t TrimArenas(const SlotLayout& layout, SlotStorage* storage) {
-  storage->memory.Discard(layout.bytes());
-  std::fill(storage->touched.begin(), storage->touched.end(), 0);
-  const int64_t before_bytes = std::exchange(storage->bytes, layout.bytes());
-  return before_bytes - storage->bytes;
-}
 
 int64_t Scheduler::SlotRowsLocked(int64_t slot) const {
   const int64_t rows = plan_.layout->rows();
@@ -43,6 +27,12 @@ bool Scheduler::WantsSlotLocked() const {
   if (total_rows_ >= 0 && (slot_end_ + mapping_slots_) * plan_.layout->rows() >= total_rows_) return false;
   const int open = static_cast<int>(open_.size()) + mapping_slots_;
   return open == 0 || open + user_slots_ < most_slots_ + kept_slots_;
+}
+
+// Whether one more is no luxury: the slots that were planned for are not all there, or none is left for the caller.
+bool Scheduler::NeedsSlotLocked() const {
+  const int open = static_cast<int>(open_.size()) + mapping_slots_;
+  return open == 0 || open + user_slots_ < plan_.sizing.all_slots();
 }
 
 void Scheduler::InstallSlotLocked(SlotStorage storage) {
@@ -86,6 +76,7 @@ void Scheduler::OpenSlots(bool is_worker) {
       WakeOneLocked();
       continue;
     }
+    if (is_growth_refused_ && !NeedsSlotLocked()) return;
     if (!plan_.ledger->TryAdd(plan_.slot_account, plan_.layout->bytes())) return;
     ++mapping_slots_;
     if (leaves_mapping) {
@@ -106,17 +97,36 @@ bool Scheduler::MapSlotLocked() {
   mu_.Lock();
   --mapping_slots_;
   if (!memory.ok()) {
-    arrow::Status other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, memory.status());
-    ready_.NotifyOne();
-    mu_.Unlock();
-    other = arrow::Status::OK();
-    mu_.Lock();
+    SlotRefusedLocked(memory.status());
     return false;
   }
   InstallSlotLocked(
       {std::move(*memory), bytes, std::vector<int64_t>(static_cast<size_t>(plan_.layout->num_domains()))});
   WakeOneLocked();
   return true;
+}
+
+// An error where the slot is needed; else those that there are go on being used. Releases the mutex meanwhile.
+void Scheduler::SlotRefusedLocked(const arrow::Status& status) {
+  arrow::Status other;
+  const bool is_needed = NeedsSlotLocked();
+  if (is_needed) {
+    other = FailLocked({slot_end_ * plan_.layout->rows(), 0}, status);
+  } else {
+    is_growth_refused_ = true;
+    const int there = static_cast<int>(open_.size()) + mapping_slots_ + user_slots_ - kept_slots_;
+    SetMostSlotsLocked(std::clamp(there, plan_.sizing.open_slots + 1, most_slots_));
+  }
+  ready_.NotifyOne();
+  mu_.Unlock();
+  other = arrow::Status::OK();
+  if (!is_needed && plan_.pinned != nullptr) plan_.stats->AddLockRefused(status.message());
+  mu_.Lock();
+}
+
+void Scheduler::SetMostSlotsLocked(int slots) {
+  most_slots_ = slots;
+  plan_.stats->SetSlots(most_slots_, most_slots_ - (plan_.sizing.open_slots + 1));
 }
 
 // A wait of twice the usual time between two slots is no matter of pace: something in the slot lasts.
@@ -134,12 +144,12 @@ bool Scheduler::GrowLocked() {
     WakeOneLocked();
     return false;
   }
+  // One at a time: a worker that is to map the one before is idle until it gets there.
+  if (mapping_slots_ > 0 || is_growth_refused_) return false;
   if (total_rows_ >= 0 && slot_end_ * plan_.layout->rows() >= total_rows_) return false;
   if (plan_.ledger->FreeBytes(plan_.slot_account) - plan_.sizing.slot_bytes < plan_.ledger->budget_bytes() / 4)
     return false;
-  ++most_slots_;
-  ++slots_grown_;
-  plan_.stats->SetSlots(most_slots_, slots_grown_);
+  SetMostSlotsLocked(most_slots_ + 1);
   return true;
 }
 
@@ -163,14 +173,7 @@ std::vector<ReturnedSlot> Scheduler::DropSparesLocked() {
 }
 
 void Scheduler::ReturnSlot(SlotStorage storage) {
-  if (ForkGeneration() != fork_generation_) {
-    // In a forked child the mutex may be held for ever: the memory is the child's own copy, let it go with the process.
-    new SlotStorage(std::move(storage));
-    return;
-  }
-  // Arenas that grew for an outlier are not for ever.
-  if (storage.bytes > 2 * plan_.sizing.slot_bytes)
-    plan_.ledger->Sub(plan_.hand_account, TrimArenas(*plan_.layout, &storage));
+  if (!ComesBack(&storage, plan_.sizing.slot_bytes, plan_.hand_account)) return;
   const int64_t bytes = storage.bytes;
   bool is_over = false;
   {
@@ -194,9 +197,7 @@ void Scheduler::ReturnSlot(SlotStorage storage) {
       return;
     }
   }
-  if (plan_.pinned != nullptr && is_over && plan_.pinned->Keep(&storage, plan_.hand_account)) return;
-  storage.memory = SlotMemory();
-  plan_.ledger->Sub(plan_.hand_account, bytes);
+  KeepOrFree(std::move(storage), is_over ? plan_.pinned.get() : nullptr, plan_.ledger, plan_.hand_account);
   MutexLock lock(mu_);
   if (!is_stuck_) return;
   is_stuck_ = false;

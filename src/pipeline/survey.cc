@@ -79,6 +79,10 @@ arrow::Result<Survey> OfStream(Source& source, const InputContext& context, Surv
 
 }  // namespace
 
+void Survey::AddItems(int64_t items) {
+  if (most_items >= 0 && (items < 0 || __builtin_add_overflow(most_items, items, &most_items))) most_items = -1;
+}
+
 arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, const LoaderOptions& options,
                                  int64_t most_inputs, int64_t most_decode_bytes, int64_t window_rows) {
   Survey survey;
@@ -115,6 +119,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
       ++survey.chunks;
       survey.rows +=
           projection.filter == nullptr && projection.sample ? RowsInSample(*projection.sample, *input, chunk) : rows;
+      if (projection.packing.is_any()) survey.AddItems(input->MostItems(projection, chunk));
       survey.most_chunk_bytes = std::max(survey.most_chunk_bytes, sizing.promise_bytes);
       survey.least_chunk_bytes = std::max(survey.least_chunk_bytes, sizing.least_bytes);
       window.Add(rows, sizing.promise_bytes, input->metadata_bytes(), chunk == 0);

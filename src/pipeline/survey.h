@@ -22,6 +22,7 @@ inline constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 struct Survey {
   int64_t chunks = 0;
   int64_t rows = 0;
+  int64_t most_items = 0;          ///< That ps.ops.pack makes rows of; -1: not known ahead.
   int64_t most_chunk_bytes = 0;    ///< Promise of the dearest chunk.
   int64_t least_chunk_bytes = 0;   ///< The most that a chunk needs with its smallest pieces.
   int64_t most_input_bytes = 0;    ///< Metadata of one open input.
@@ -30,6 +31,9 @@ struct Survey {
   int64_t window_chunk_bytes = 0;  ///< The most that the chunks open at one time are promised.
   int64_t window_input_bytes = 0;  ///< The most that the metadata of their inputs take.
   std::vector<std::string> ways;   ///< Per output column, in the first input: "direct", "arrow" or "constant".
+
+  /// \param items  of a chunk; -1: not known.
+  void AddItems(int64_t items);
 
   /// Opens the first `most_inputs` inputs.
   /// \param context            for the inputs; counts against its ledger.

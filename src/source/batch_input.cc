@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/list_reader.h"
 #include "source/piece_filter.h"
 #include "source/prune.h"
 #include "source/row_group_reader.h"
@@ -39,6 +40,18 @@ int64_t VaryingBytes(const Projection& projection, const arrow::RecordBatch& bat
     bytes += BatchBytes(*arrow::RecordBatch::Make(arrow::schema({output.input_field}), batch.num_rows(), {column}));
   }
   return bytes;
+}
+
+// Of lists; -1 where they make no sense.
+int64_t NumItems(const arrow::Array& array) {
+  const auto lists = ListReader::Open(*array.data());
+  if (!lists.ok() || !array.Validate().ok()) return -1;
+  int64_t items = 0;
+  for (int64_t row = 0; row < array.length(); ++row) {
+    const int64_t size = lists->At(row).size;
+    if (size < 0 || __builtin_add_overflow(items, size, &items)) return -1;
+  }
+  return items;
 }
 
 class BatchPieces final : public PieceReader {
@@ -171,6 +184,11 @@ class BatchInput final : public Input, public std::enable_shared_from_this<Batch
   int64_t StoredBytes(int, const std::string&) const override { return 0; }
 
   int64_t ArenaBytes(const Projection&, int chunk) const override { return arena_bytes_[static_cast<size_t>(chunk)]; }
+  int64_t MostItems(const Projection& projection, int chunk) const override {
+    const ColumnPath path = projection.outputs.front().path();
+    const auto lists = batch(chunk).GetColumnByName(path.column);
+    return lists != nullptr && path.fields.empty() ? NumItems(*lists) : -1;
+  }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,

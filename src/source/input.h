@@ -76,6 +76,9 @@ class Input {
   /// What the chunk's rows take in the arenas of slots: columns of varying size, but for what they take per row.
   virtual int64_t ArenaBytes(const Projection& projection, int chunk) const = 0;
 
+  /// The most items that the lists of a packed projection have; -1: not known before they are read.
+  virtual int64_t MostItems(const Projection& /*projection*/, int /*chunk*/) const { return -1; }
+
   /// How the bytes of a chunk that are needed come from far away, in at most `most_bytes` of memory; no blocks where
   /// they are near. Fetch() carries it out, with requests made `ahead` where that is not null, and the chunk's readers
   /// are then opened from Through() of that.

@@ -74,6 +74,9 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
   int64_t ArenaBytes(const Projection& projection, int chunk) const override {
     return EstimateArenaBytes(*parquet_, chunk, projection);
   }
+  int64_t MostItems(const Projection& projection, int chunk) const override {
+    return MostItemsOf(*parquet_, chunk, projection);
+  }
   FetchPlan PlanFetch(const Projection& projection, int chunk, int64_t most_bytes) const override {
     return PlanRowGroupFetch(*parquet_, chunk, projection, read_plan_, most_bytes);
   }

@@ -324,4 +324,17 @@ int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Project
   return OrTypical([&] { return ArenaBytes(file, row_group, projection); });
 }
 
+// A list that is empty or missing has a value in its leaf as well.
+int64_t MostItemsOf(const ParquetFile& file, int row_group, const Projection& projection) {
+  int64_t items = -1;
+  const arrow::Status status = CatchParquet([&] {
+    const std::vector<int> leaves = LeavesOf(file, projection.outputs.front().path());
+    if (!leaves.empty()) {
+      items = Plausible(file.metadata->RowGroup(row_group)->ColumnChunk(leaves.front())->num_values());
+    }
+    return arrow::Status::OK();
+  });
+  return status.ok() ? items : -1;
+}
+
 }  // namespace penstock

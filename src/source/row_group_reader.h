@@ -38,6 +38,9 @@ int64_t EstimateDecodedBytes(const ParquetFile& file, int row_group);
 /// What the rows' values take beside what they take per row (see Input::ArenaBytes).
 int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Projection& projection);
 
+/// See Input::MostItems().
+int64_t MostItemsOf(const ParquetFile& file, int row_group, const Projection& projection);
+
 /// Where a reader writes one output column: row 0 of the slot's array.
 struct SlotColumn {
   uint8_t* values = nullptr;

@@ -22,6 +22,7 @@ class FakeCuda {
     return Find<int(uintptr_t)>("fake_cuda_is_locked")(reinterpret_cast<uintptr_t>(address)) != 0;
   }
   void AwaitWaits(int64_t count) const { Find<void(int64_t)>("fake_cuda_await_waits")(count); }
+  void AwaitRefusal() const { Find<void()>("fake_cuda_await_refusal")(); }
   void Use(int device) const { Find<void(int)>("fake_cuda_use")(device); }
   void Leave(int device) const { Find<void(int)>("fake_cuda_leave")(device); }
 

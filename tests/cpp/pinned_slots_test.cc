@@ -1,12 +1,15 @@
 // Page-locked slots, with a stand-in for NVIDIA's driver.
 #include "pipeline/pinned_slots.h"
 
+#include <arrow/array/array_primitive.h>
+#include <arrow/table.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <thread>
 
 #include "fake_cuda.h"
+#include "penstock/custom_op.h"
 #include "penstock/loader.h"
 #include "pipeline/copy_gate.h"
 #include "source_testing.h"
@@ -31,6 +34,23 @@ class BusyDevices {
   const FakeCuda& cuda_;
 };
 
+/// Numbers as they are; those of batch 2 not before a lock was refused.
+class UntilALockIsRefused final : public CustomOp {
+ public:
+  explicit UntilALockIsRefused(const FakeCuda& cuda) : cuda_(cuda) {}
+  std::string name() const override { return "until_a_lock_is_refused"; }
+  arrow::Result<Output> OutputFor(const arrow::Field&) const override { return Output{DType::kInt64, {}}; }
+  arrow::Status Apply(const arrow::Array& rows, const RowKey&, uint8_t* out) const override {
+    const int64_t* values = static_cast<const arrow::Int64Array&>(rows).raw_values();
+    if (values[0] / kBatchRows == 2) cuda_.AwaitRefusal();
+    std::copy(values, values + rows.length(), reinterpret_cast<int64_t*>(out));
+    return arrow::Status::OK();
+  }
+
+ private:
+  const FakeCuda& cuda_;
+};
+
 class PinnedSlotsTest : public ::testing::Test {
  protected:
   static LoaderOptions Options() {
@@ -42,6 +62,21 @@ class PinnedSlotsTest : public ::testing::Test {
     options.num_workers = 2;
     options.prefetch_batches = 1;
     options.pin_memory = PinMemory::kRequired;
+    return options;
+  }
+
+  // In which the caller waits long for batch 2, so that a slot is added for each of the others.
+  LoaderOptions OptionsToGrow() const {
+    LoaderOptions options = Options();
+    std::vector<std::shared_ptr<arrow::Table>> batches;  // A chunk each: all of them can be worked on at once.
+    for (int64_t i = 0; i < 2 * kNumBatches; ++i) {
+      std::vector<int64_t> values(kBatchRows);
+      for (int64_t row = 0; row < kBatchRows; ++row) values[static_cast<size_t>(row)] = i * kBatchRows + row;
+      batches.push_back(TableOf({{"x", Ints(values)}}));
+    }
+    options.table = *arrow::ConcatenateTables(batches);
+    options.transforms = {{"x", "x", {ops::Custom{std::make_shared<UntilALockIsRefused>(cuda_)}}}};
+    options.prefetch_batches = -1;
     return options;
   }
 
@@ -203,6 +238,69 @@ TEST_F(PinnedSlotsTest, WhatTheDriverRefusesIsAnErrorWhereItIsRequired) {
     EXPECT_NE(message.find("out of memory (CUDA_ERROR_OUT_OF_MEMORY, code 2)"), std::string::npos) << message;
     EXPECT_NE(message.find("leave pin_memory out"), std::string::npos) << message;
   }
+}
+
+// A slot more, for idle workers, is no need: who cannot have it goes on with those that there are.
+TEST_F(PinnedSlotsTest, NoSlotIsAddedWhereTheDriverRefusesIt) {
+  for (const int64_t added : {0, 2}) {
+    SCOPED_TRACE(added);
+    auto loader = MakeLoader(OptionsToGrow());
+    ASSERT_NE(loader, nullptr);
+    const int64_t most = loader->Explain()->slots + added;
+    const FakeCuda cuda;
+    cuda.Set("refuse_from", most);
+    ASSERT_TRUE(loader->StartEpoch().ok());
+    for (int64_t i = 0; i < 2 * kNumBatches; ++i) {
+      const auto batch = Next(*loader);
+      ASSERT_TRUE(batch) << i;
+      EXPECT_EQ(Values(*batch)[0], i * kBatchRows);
+      EXPECT_TRUE(cuda.IsLocked(Values(*batch)));
+    }
+    EXPECT_FALSE(Next(*loader));
+    const StatsReport stats = loader->Stats();
+    EXPECT_EQ(cuda.Get("refusals"), 1);  // Nor is it asked for again.
+    EXPECT_EQ(stats.slots_locked, most);
+    EXPECT_LE(stats.slots_open, most);
+    EXPECT_NE(stats.ToString().find("cannot be page-locked"), std::string::npos) << stats.ToString();
+    EXPECT_EQ(loader->PinRefusal(), "");  // All batches were locked.
+    // The next epoch does with what was kept, and asks once more at the most.
+    EXPECT_EQ(ReadEpoch(*loader).size(), static_cast<size_t>(2 * kNumBatches * kBatchRows));
+    EXPECT_LE(cuda.Get("refusals"), 2);
+    loader.reset();
+    cuda.ExpectAllIsGivenBack();
+  }
+}
+
+// What explain() tells is needed, whether workers or the caller come to want it.
+TEST_F(PinnedSlotsTest, ASlotThatIsNeededIsStillAnError) {
+  auto loader = MakeLoader(OptionsToGrow());
+  ASSERT_NE(loader, nullptr);
+  const int64_t slots = loader->Explain()->slots;
+  cuda_.Set("refuse_from", slots - 1);
+  ASSERT_TRUE(loader->StartEpoch().ok());
+  arrow::Status status;
+  while (status.ok()) {
+    const auto batch = loader->Next();
+    status = batch.status();
+    ASSERT_TRUE(!status.ok() || *batch);
+  }
+  EXPECT_NE(status.message().find("cannot be page-locked"), std::string::npos) << status;
+  // Who keeps batches is told why there is no other.
+  loader = MakeLoader(Options());
+  const FakeCuda cuda;
+  cuda.Set("refuse_from", cuda.Get("locks") + loader->Explain()->slots);
+  ASSERT_TRUE(loader->StartEpoch().ok());
+  std::vector<Batch> kept;
+  status = arrow::Status::OK();
+  while (status.ok()) {
+    auto batch = loader->Next();
+    status = batch.status();
+    if (!status.ok()) break;
+    ASSERT_TRUE(*batch);
+    kept.push_back(std::move(**batch));
+  }
+  EXPECT_NE(status.message().find("cannot be page-locked"), std::string::npos) << status;
+  EXPECT_EQ(static_cast<int64_t>(kept.size()), loader->Explain()->slots);
 }
 
 TEST_F(PinnedSlotsTest, WherePossibleOtherSlotsStayAsTheyAre) {

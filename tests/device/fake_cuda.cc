@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <iterator>
@@ -34,6 +35,7 @@ int64_t num_registered = 0;    // How often.
 int64_t num_unregistered = 0;  // How often.
 int64_t num_wrong = 0;         // Calls that a right program does not make.
 int64_t refuse_from = -1;      // Locks refused: from the n-th on.
+int64_t num_refused = 0;       // How often.
 int64_t num_waits = 0;         // Of cuCtxSynchronize.
 bool is_busy = false;          // The devices have work: cuCtxSynchronize waits.
 bool is_locking_held = false;  // cuMemHostRegister waits.
@@ -146,7 +148,11 @@ EXPORT Result cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
   if (next != registered.begin() && std::prev(next)->first + std::prev(next)->second > address) {
     return Wrong(kAlreadyRegistered);
   }
-  if (refuse_from >= 0 && num_registered >= refuse_from) return kOutOfMemory;
+  if (refuse_from >= 0 && num_registered >= refuse_from) {
+    ++num_refused;
+    changed.notify_all();
+    return kOutOfMemory;
+  }
   ++num_registered;
   registered[address] = bytes;
   ++num_locked_here;
@@ -197,14 +203,16 @@ EXPORT void fake_cuda_set(const char* name, int64_t value) {
   changed.notify_all();
 }
 
-/// "locked_now", "locked_bytes", "locks", "unlocks", "waits", "locks_here" (by the calling thread), "retained"
-/// (contexts); and "wrong": calls that a right program does not make, ranges among them that are locked and not mapped.
+/// "locked_now", "locked_bytes", "locks", "unlocks", "refusals", "waits", "locks_here" (by the calling thread),
+/// "retained" (contexts); and "wrong": calls that a right program does not make, ranges among them that are locked and
+/// not mapped.
 EXPORT int64_t fake_cuda_get(const char* name) {
   const std::lock_guard lock(mutex);
   const std::string what(name);
   if (what == "locked_now") return static_cast<int64_t>(registered.size());
   if (what == "locks") return num_registered;
   if (what == "unlocks") return num_unregistered;
+  if (what == "refusals") return num_refused;
   if (what == "waits") return num_waits;
   if (what == "locks_here") return num_locked_here;
   int64_t sum = 0;
@@ -235,7 +243,7 @@ EXPORT void fake_cuda_reset() {
   const std::lock_guard lock(mutex);
   num_devices = 2;
   num_registered = static_cast<int64_t>(registered.size());
-  num_unregistered = num_wrong = num_waits = 0;
+  num_unregistered = num_wrong = num_waits = num_refused = 0;
   refuse_from = -1;
   is_busy = is_locking_held = is_down = false;
   num_locked_here = 0;
@@ -259,4 +267,10 @@ EXPORT void fake_cuda_leave(int device) {
 EXPORT void fake_cuda_await_waits(int64_t count) {
   std::unique_lock lock(mutex);
   changed.wait(lock, [&] { return num_waits >= count; });
+}
+
+/// Returns when a lock has been refused; after a long time in any case.
+EXPORT void fake_cuda_await_refusal() {
+  std::unique_lock lock(mutex);
+  changed.wait_for(lock, std::chrono::seconds(15), [] { return num_refused > 0; });
 }

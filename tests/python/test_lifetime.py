@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import pickle
+import shutil
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -28,6 +30,64 @@ def data(tmp_path: Path) -> str:
 def skip_without_torch(format: str) -> None:
     if format == "torch":
         pytest.importorskip("torch")
+
+
+# --- Threads ----------------------------------------------------------------------------------------------
+
+FEW_THREADS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+static int most = 1 << 30;
+void allow(int threads) { most = threads; }
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*), void* argument) {
+  if (most-- <= 0) return EAGAIN;
+  int (*create)() = (int (*)())dlsym(RTLD_NEXT, "pthread_create");
+  return create(thread, attributes, run, argument);
+}
+"""
+
+
+def test_the_system_refuses_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that says so, whichever thread it is; nothing stays held, and the loader can go on."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "few.c").write_text(FEW_THREADS)
+    library = str(tmp_path / "few.so")
+    subprocess.run(
+        [compiler, "-w", "-shared", "-fPIC", "-o", library, str(tmp_path / "few.c"), "-ldl"],
+        check=True,
+        timeout=100,
+    )
+    monkeypatch.setenv("LD_PRELOAD", library)
+    code = """
+import ctypes, sys
+import numpy as np
+import penstock as ps
+import pyarrow as pa
+from support import current_bytes, quiet_loader, rows_of
+
+allow = ctypes.CDLL(sys.argv[1]).allow
+table = pa.table({"x": np.arange(2000)})
+for options, threads in ({}, 2), ({"shuffle": True}, 5):  # Two workers; with a filler and two mixers.
+    for allowed in range(threads):
+        loader = quiet_loader(table, batch_size=100, num_workers=2, **options)
+        allow(allowed)
+        try:
+            next(iter(loader))
+        except RuntimeError as error:
+            assert "a thread cannot be started" in str(error) and "lower num_workers" in str(error), error
+        else:
+            raise AssertionError(f"no error with {allowed} threads")
+        assert set(current_bytes(loader)) <= {"metadata"}
+        allow(1 << 30)
+        assert sorted(rows_of(loader)) == list(range(2000))
+        loader.close()
+"""
+    result = run_python(code, library)
+    assert result.returncode == 0, result.stderr.decode()
 
 
 # --- The interpreter's end --------------------------------------------------------------------------------

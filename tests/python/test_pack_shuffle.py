@@ -387,6 +387,41 @@ def test_the_least_budget_works(path: str) -> None:
         packed(path, memory_budget=least - 1, **options)
 
 
+@pytest.mark.parametrize("kind", ["files", "list", "large_list", "list_view"])
+def test_little_data_takes_little_windows(path: str, kind: str) -> None:
+    """Where the lists' items are known ahead no room is set aside for more; what is set aside is enough."""
+    source: Any = path
+    if kind != "files":
+        make = {"list": pa.list_, "large_list": pa.large_list, "list_view": pa.list_view}[kind]
+        tokens = pa.chunked_array(
+            [pa.array([None, *some], make(pa.int32())) for some in (ALL[:500], ALL[500:])]
+        )
+        source = pa.table({"tokens": tokens}).slice(1)
+    options: dict[str, Any] = {"nulls": "mask", "batch_size": 2}
+    explanation = packed(source, _shuffle_window_rows=0, shuffle_window="1GiB", **options).explain().to_dict()
+    assert explanation["shuffle_bytes"] < 64 << 20
+    for window, epochs in itertools.product(
+        (1, ASKED, ROWS // 2, ROWS - 1, ROWS, ROWS + 1, 10**6), (1, 2, 3)
+    ):
+        options.update(_shuffle_window_rows=window, epochs=epochs)
+        least = packed(source, **options).explain().to_dict()["least_budget_bytes"]
+        with packed(source, memory_budget=least, num_workers=window % 3, **options) as loader:
+            rows = tokens_of(loader)
+            assert len(rows) == -(-epochs * ITEMS // LENGTH)
+            assert sorted(items_of(rows)) == sorted([*range(ITEMS)] * epochs)
+            assert_within_budget(loader)
+
+
+def test_what_is_not_known_ahead_has_room_for_whole_windows(tmp_path: Path) -> None:
+    """Arrow files do not say how many items their lists have."""
+    table = pa.table({"tokens": pa.array(ALL, pa.list_(pa.int32()))})
+    with pa.ipc.new_file(tmp_path / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with packed(str(tmp_path / "data.arrow"), _shuffle_window_rows=0) as loader:
+        assert loader.explain().to_dict()["shuffle_bytes"] > 200 << 20
+        assert sorted(items_of(tokens_of(loader))) == list(range(ITEMS))
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_who_breaks_off_leaves_nothing_behind(path: str, num_workers: int) -> None:
     with packed(path, num_workers=num_workers) as loader:
