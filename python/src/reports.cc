@@ -137,6 +137,7 @@ nb::dict ToDict(const Explanation& report) {
   out["shuffle_bytes"] = report.shuffle_bytes;
   out["least_budget_bytes"] = report.least_budget_bytes;
   out["predicted_peak_bytes"] = report.predicted_peak_bytes;
+  out["may_grow"] = report.may_grow;
   out["num_workers"] = report.num_workers;
   nb::list columns;
   for (const Explanation::Column& column : report.columns) {

@@ -108,7 +108,8 @@ std::string Explanation::ToString() const {
   text += Line("least budget",
                Format("%s (%s bytes)", FormatBytes(least_budget_bytes).c_str(), Count(least_budget_bytes).c_str()));
   text += Line("predicted peak",
-               Format("%s of %s", FormatBytes(predicted_peak_bytes).c_str(), FormatBytes(memory_budget_bytes).c_str()));
+               Format("%s of %s%s", FormatBytes(predicted_peak_bytes).c_str(), FormatBytes(memory_budget_bytes).c_str(),
+                      may_grow ? ", more only while you wait and workers are idle" : ""));
   text += Line("workers", Count(num_workers));
   text += Line("columns", "type            from            bytes/row  way");
   for (const Column& column : columns) {

@@ -174,8 +174,19 @@ def test_the_predicted_peak_is_an_upper_bound_of_the_run(tmp_path: Path) -> None
         path, options, _ = write_kind(kind, tmp_path)
         loader = quiet_loader(path, num_workers=2, prefetch_batches=2, **options)
         predicted = loader.explain().to_dict()["predicted_peak_bytes"]
+        assert not loader.explain().to_dict()["may_grow"]
         rows_of_epoch(loader)
         assert loader.memory()["total"]["peak_bytes"] <= predicted, kind
+
+
+def test_explain_says_where_the_peak_may_grow(tmp_path: Path) -> None:
+    """The predicted peak is no bound where slots are added for idle workers: the text says so."""
+    path, options, _ = write_kind("many row groups", tmp_path)
+    words = "more only while you wait"
+    for num_workers, prefetch_batches, may_grow in [(2, "auto", True), (2, 2, False), (0, "auto", False)]:
+        loader = quiet_loader(path, num_workers=num_workers, prefetch_batches=prefetch_batches, **options)
+        assert loader.explain().to_dict()["may_grow"] is may_grow
+        assert (words in str(loader.explain())) is may_grow
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 8])
