@@ -271,7 +271,7 @@ def stops(results: dict[str, list[dict[str, Any]]]) -> list[str]:
         if rows:
             lines.append(
                 f"{engine} was stopped by --limit-s in {len(rows)} of {len(runs)} rounds: "
-                f"its figures are of a part, {min(rows):,} rows in the shortest"
+                f"its figures are of the rows that it read until then, {min(rows):,} at least"
             )
     return lines
 
