@@ -158,9 +158,10 @@ arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
 PlanCursor Order::CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run) {
   PlanCursor cursor([this] { return source_->Open(Context()); }, projection_, std::move(catalog), std::move(run));
   if (IsBalanced() || CountsPackedRows()) {
-    cursor.set_place_of([this](const Input& opened, int64_t number, int chunk, int64_t position) {
+    const auto place_of = [this](const Input& opened, int64_t number, int chunk, int64_t position) {
       return PlaceOf(opened, number, chunk, position);
-    });
+    };
+    cursor.set_place_of(place_of, /*cuts_ends=*/IsBalanced());
   }
   return cursor;
 }

@@ -148,10 +148,10 @@ arrow::Status PlanCursor::CutToCounted(const Catalog::Chunk& chunk, int64_t begi
     spec->first_row = first.row;
     spec->skip_items += first.items;
   }
-  if (end < chunk.end_row) {
-    ARROW_ASSIGN_OR_RAISE(const SourcePlace last,
-                          place_of_(*input_, chunk.input, chunk.index, end - 1 - chunk.begin_row));
-    spec->end_row = last.row + 1;
+  if (end < chunk.end_row && cuts_ends_) {
+    ARROW_ASSIGN_OR_RAISE(const SourcePlace behind,
+                          place_of_(*input_, chunk.input, chunk.index, end - chunk.begin_row));
+    spec->end_row = behind.row;
   }
   return arrow::Status::OK();
 }

@@ -55,7 +55,11 @@ class PlanCursor {
   }
   int64_t next_store_bytes() const { return input_ == nullptr && inputs_ != nullptr ? inputs_->next_store_bytes() : 0; }
   void set_on_input(OnInput on_input) { on_input_ = std::move(on_input); }
-  void set_place_of(PlaceOf place_of) { place_of_ = std::move(place_of); }
+  /// \param cuts_ends  false where a limit ends the run: what lies behind it in its last chunk is then not looked for.
+  void set_place_of(PlaceOf place_of, bool cuts_ends) {
+    place_of_ = std::move(place_of);
+    cuts_ends_ = cuts_ends;
+  }
   /// Of the first row, that were given before (ops::Pack).
   void set_skip_items(int64_t items) { skip_items_ = items; }
 
@@ -86,6 +90,7 @@ class PlanCursor {
   std::shared_ptr<const Catalog> catalog_;
   EpochRun run_;
   PlaceOf place_of_;
+  bool cuts_ends_ = false;
   int64_t skip_items_ = 0;  ///< Of the next chunk's first row, beside what place_of_ says.
   std::optional<ShufflePlan> shuffle_;
   std::shared_ptr<Ledger> ledger_;  ///< For the order of the chunks.
