@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,7 @@ def in_child(
         try:
             out, err = child.communicate(json.dumps(arguments), timeout=timeout_s)
         except BaseException as error:
-            for pid in reversed(_tree(child.pid)):  # Engines have processes of their own.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill(_tree(child.pid))  # Engines have processes of their own.
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ChildFailedError(f"{module}.{function} took more than {timeout_s:.0f} s") from None
             raise
@@ -96,6 +95,12 @@ def _tree(root: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in reversed(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _proportional_bytes(pid: int) -> int:
@@ -162,17 +167,6 @@ def save_json(path: str | None, result: dict[str, Any]) -> None:
         Path(path).write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _child() -> None:
-    sys.path.insert(0, str(BENCH))
-    arguments = json.load(sys.stdin)
-    result = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(**arguments)
-    print(_RESULT + json.dumps(result), flush=True)
-
-
-if __name__ == "__main__":
-    _child()
-
-
 def summary_of(waits_ms: list[float]) -> dict[str, float]:
     """What the tables have of the waits of an epoch, without that for its first batch."""
     ordered = sorted(waits_ms)
@@ -183,3 +177,27 @@ def summary_of(waits_ms: list[float]) -> dict[str, float]:
         "max": ordered[-1],
         "batches": len(ordered) + 1,
     }
+
+
+def _child() -> None:
+    """Runs the function and ends at once, with the processes that it leaves.
+
+    A regular exit waits for ever where a scan of pyarrow's was left in the middle, as after a failed check.
+    """
+    code = 1
+    try:
+        sys.path.insert(0, str(BENCH))
+        arguments = json.load(sys.stdin)
+        result = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(**arguments)
+        print(_RESULT + json.dumps(result))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _kill(_tree(os.getpid())[1:])
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _child()

@@ -17,13 +17,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import harness
 import lineitem
 from engines import UNSHUFFLED, NotAvailableError, load
-from tabular import count_rows, options, parse, ratio, rows_of, run_rounds
+from tabular import options, parse, ratio, read_for, rows_of, run_rounds, stops
 
 FIGURES = ("p50", "p99", "mean", "max")
 
@@ -37,16 +37,22 @@ def measure(
     rows: int,
     step_ms: float,
     step: str,
+    limit_s: float,
 ) -> dict[str, Any]:
-    """The waits of one epoch of one engine; runs in a child process."""
+    """The waits of one epoch of one engine, or of as much as fits the limit; runs in a child process."""
     try:
         chosen = load(engine)
     except NotAvailableError as error:
         return {"not_available": str(error)}
     source = chosen.open(paths, columns, batch_size, workers)
-    count_rows(source)
-    waits_ms, seen = _waits(source, _sleep if step == "sleep" else _spinner(), step_ms / 1e3)
-    if seen != rows:
+    batches = iter(source)
+    _, is_settled = read_for(batches, limit_s)
+    if is_settled:
+        batches = iter(source)
+    waits_ms, seen, is_whole = _waits(
+        batches, _sleep if step == "sleep" else _spinner(), step_ms / 1e3, limit_s
+    )
+    if is_settled and is_whole and seen != rows:
         raise AssertionError(f"{engine} gave {seen:,} rows instead of {rows:,}")
     close = getattr(source, "close", None)
     if close:
@@ -54,21 +60,27 @@ def measure(
     return {
         **harness.summary_of(waits_ms),
         "version": chosen.version(),
+        "stopped_after_rows": None if is_settled and is_whole else seen,
     }
 
 
-def _waits(source: Any, step: Callable[[float], None], step_s: float) -> tuple[list[float], int]:
-    batches = iter(source)
+def _waits(
+    batches: Iterator[Any], step: Callable[[float], None], step_s: float, limit_s: float
+) -> tuple[list[float], int, bool]:
+    """The waits, the rows, and whether the epoch ended before the limit."""
+    end = time.perf_counter() + limit_s
     batch = next(batches)
     rows = rows_of(batch)
     waits_ms: list[float] = []
     while True:
+        if time.perf_counter() > end:
+            return waits_ms, rows, False
         step(step_s)
         step_ended = time.perf_counter_ns()
         try:
             batch = next(batches)  # The last batch dies in this assignment, within the wait.
         except StopIteration:
-            return waits_ms, rows
+            return waits_ms, rows, True
         waits_ms.append((time.perf_counter_ns() - step_ended) / 1e6)
         rows += rows_of(batch)
 
@@ -102,7 +114,7 @@ def report(results: dict[str, list[dict[str, Any]]], base: str) -> str:
             continue
         cells = [f"{statistics.median(run[name] for run in runs):.3f}" for name in FIGURES]
         rows.append([engine, runs[0]["version"], *cells, ratio(results.get(base, []), runs, "mean")])
-    return harness.table(header, rows)
+    return "\n".join([harness.table(header, rows), *stops(results)])
 
 
 def main() -> None:
@@ -126,7 +138,7 @@ def main() -> None:
             "batch_size": args.batch_size,
             "workers": args.workers,
         }
-        run |= {"rows": rows, "step_ms": args.step_ms}
+        run |= {"rows": rows, "step_ms": args.step_ms, "limit_s": args.limit_s}
         for step in ["sleep", "spin"] if args.step == "both" else [args.step]:
 
             def one(engine: str, run: dict[str, Any] = run | {"step": step}) -> Any:

@@ -102,6 +102,7 @@ def main() -> None:
                 engine=engine,
                 paths=[str(path)],
                 epochs=args.epochs,
+                limit_s=args.limit_s,
                 expected=expected,
                 **run,
             ),

@@ -38,7 +38,7 @@ ROOTS = [
 WORD = re.compile(r"\w+|[^\w\s]")
 MOST_FILE_BYTES = 1 << 20
 LEAST_WORDS = 8
-ENGINES = ["penstock", "arrow-hand", "arrow-torch", "torch", "datasets"]
+ENGINES = ["penstock", "arrow-hand", "arrow-torch", "torch", "datasets-arrow", "datasets"]
 
 
 def paragraphs() -> Iterator[list[str]]:
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--base", default="penstock")
+    tabular.limit_option(parser)
     parser.add_argument("--quick", action="store_true", help="one round on a tenth of the documents")
     parser.add_argument("--json", metavar="PATH", help="write every run's figures there")
     args = parser.parse_args()
@@ -128,6 +129,7 @@ def main() -> None:
         "workers": args.workers,
         "epochs": args.epochs,
         "expected": expected,
+        "limit_s": args.limit_s,
     }
 
     def one(engine: str) -> Any:

@@ -27,6 +27,7 @@ MODULES = {
     "torch-chunks": "torch_dataloader",
     "ray": "ray_data",
     "datasets": "hf_datasets",
+    "datasets-arrow": "hf_datasets",
     "penstock-shuffled": "shuffled",
     "torch-map": "shuffled",
     "torch-map-rows": "shuffled",
@@ -76,6 +77,8 @@ class Engine:
     """Whether batches have exactly the size asked for."""
     processes: bool = False
     """Whether it works in further processes, whose memory must be added."""
+    exact_types: bool = True
+    """Whether numbers keep their width; else integers may come as int64 and floats as float32."""
     does_all: bool = True
     """Whether it does the whole work that is measured; a bound does not."""
 

@@ -64,7 +64,10 @@ class Epochs:
 
 
 def _to_send(column: Any) -> Any:
-    return column.numpy() if isinstance(column, torch.Tensor) else column
+    if isinstance(column, torch.Tensor):
+        return column.numpy()
+    # A slice of views would take all the text of its row group along.
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
 def _received(column: Any) -> Any:

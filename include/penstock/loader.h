@@ -83,8 +83,8 @@ class Loader {
   [[nodiscard]] virtual arrow::Status SetEpoch(int64_t epoch) = 0;
 
   virtual const std::shared_ptr<const Schema>& schema() const = 0;
-  /// Batches of one iteration. TypeError where the number is not known ahead (a filter, unless it is balanced). Reads
-  /// all footers the first time.
+  /// Batches of one iteration. TypeError where the number is not known ahead (a filter or ops::Pack, unless it is
+  /// balanced). Reads all footers the first time.
   [[nodiscard]] virtual arrow::Result<int64_t> NumBatches() = 0;
   [[nodiscard]] virtual arrow::Result<int64_t> NumRows() = 0;
   /// Reads all footers the first time.

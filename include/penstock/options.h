@@ -32,8 +32,8 @@ enum class Layout { kTensor, kArrow };
 /// kRepeat: the rows at the front of the epoch come again at its end, so that all ranks have as many.
 enum class Uneven { kDrop, kRepeat };
 
-/// With a filter, by what ranks get as much. kNone: by rows read, so that the rows that pass may differ. kRows: by rows
-/// that pass, which are counted first.
+/// With a filter or ops::Pack, by what ranks get as much. kNone: by rows read, so that the rows that pass may differ.
+/// kRows: by rows that pass, or packed rows, which are counted first.
 enum class Balance { kNone, kRows };
 
 /// Whether slots are page-locked, for copies to a GPU. kWherePossible: where the driver refuses, they stay as they are,

@@ -167,10 +167,11 @@ def warn_of_uneven_ranks(options: dict[str, Any], world_size: int) -> None:
 
 def warn_of_uneven_packing(options: dict[str, Any], world_size: int) -> None:
     chains = (options["transforms"] or {}).values()
-    if world_size > 1 and any(isinstance(op, pack) for chain in chains for op in chain.ops):
+    is_packed = any(isinstance(op, pack) for chain in chains for op in chain.ops)
+    if world_size > 1 and is_packed and options["balance"] is None:
         _warn(
             "with ps.ops.pack the ranks divide the documents, so they may get different numbers of batches, "
-            "and a collective operation in the loop may hang; stop all ranks when the first one ends"
+            "and a collective operation in the loop may hang; pass balance='rows' to divide the packed rows"
         )
 
 

@@ -69,7 +69,7 @@ class pack(Op):  # noqa: N801
     Row i of an epoch is its items from ``i * length`` on, whichever lists they are from, so a list may begin
     in one row and go on in the next. All columns of the loader are packed, to the same length, and have lists
     of equal lengths in each row of the source (tokens, labels, a loss mask); leave others out with `columns`.
-    `batch_size`, `limit` and ``stats`` count packed rows; ``len()`` is not known ahead.
+    `batch_size`, `limit` and ``stats`` count packed rows; ``len()`` is known with ``balance="rows"`` alone.
 
     A *segment* is as much of one list as lies in one row. Beside the first column, ``name``, come:
 
@@ -86,7 +86,7 @@ class pack(Op):  # noqa: N801
     The last row of an epoch is filled up with `value`, as a segment of its own; ``drop_last=True`` leaves out
     the batch that would have needed it. With ``shuffle=True`` row groups are permuted, their documents packed
     and the packed rows mixed within windows. Ranks divide the documents, and may get different numbers of
-    batches.
+    batches; with ``balance="rows"`` they divide the packed rows, and get as many.
 
     Parameters
     ----------

@@ -133,9 +133,9 @@ class Loader:
     shuffle : bool, default False
         Another order in each epoch, the same for the same data, `seed` and `shuffle_window`, whatever the
         workers: row groups are permuted over the whole data set, rows within windows that join many of them.
-        With a filter, the rows that pass are counted first. With `penstock.ops.pack` nothing is counted, and
-        the packed rows are mixed. Of a source that is read to be counted (a stream, an iterable, text files),
-        rows are mixed within windows of consecutive rows alone.
+        With a filter, the rows that pass are counted first. With `penstock.ops.pack` the packed rows are
+        mixed, and none are counted without `balance`. Of a source that is read to be counted (a stream, an
+        iterable, text files), rows are mixed within windows of consecutive rows alone.
     seed : int, default 0
         What random orders and what random transforms draw are made from, in [0, 2**64).
     shuffle_window : int or str, default "256MiB"
@@ -152,7 +152,8 @@ class Loader:
     balance : "rows", optional
         With a filter: count the rows that pass first, reading the filter's columns, so that ranks get as many
         and ``len()`` is known. None: ranks divide the rows before the filter, and may get different numbers
-        of batches.
+        of batches. With `penstock.ops.pack`: count the items of all lists first, from the footers where these
+        have their numbers, so that ranks divide the packed rows. None: they divide the documents.
     epochs : int, optional
         Epochs of one iteration, >= 1: a stream without a pause between them, in which a batch may have rows
         of two. None: 1.
@@ -194,7 +195,7 @@ class Loader:
     Warns
     -----
     RuntimeWarning
-        If ranks may get different numbers of batches (a filter without `balance`, `penstock.ops.pack`), or
+        If ranks may get different numbers of batches (a filter or `penstock.ops.pack` without `balance`), or
         `num_workers` is above the number of cores, or `memory_budget` above the memory, that this process
         may use. When iterating, once, if batches for `device` cannot be page-locked.
 
@@ -337,7 +338,7 @@ class Loader:
         return None if self._epoch is None else self._epoch()
 
     def __len__(self) -> int:
-        """Batches of one iteration. TypeError where not known ahead (a filter, pack, a stream)."""
+        """Batches of one iteration. TypeError where not known ahead (filter, pack: see balance; a stream)."""
         return self._core.num_batches()
 
     def set_epoch(self, epoch: int) -> None:

@@ -243,7 +243,6 @@ EpochPlan LoaderImpl::PlanEpoch(const Order::Start& start) const {
   if (plan.limit && projection_.packing.is_any()) {
     plan.limit = SaturatingMultiply(*plan.limit, projection_.packing.length);
   }
-  plan.skip_items = start.skip_items;
   plan.seed = options_.seed;
   plan.most_decode_bytes = division_.most_decode_bytes;
   plan.skips_errors = options_.skips_errors;
@@ -411,9 +410,10 @@ arrow::Result<int64_t> LoaderImpl::NumRows() {
   if (projection_.filter != nullptr && !order_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: a filter decides on the way");
   }
-  if (projection_.packing.is_any()) {
+  if (projection_.packing.is_any() && !order_->is_counted()) {
     return arrow::Status::TypeError(
-        "the number of rows is not known ahead: how many ps.ops.pack makes follows from the lengths of the lists");
+        "the number of rows is not known ahead: how many ps.ops.pack makes follows from the lengths of the lists; "
+        "balance=\"rows\" counts their items first");
   }
   if (!source_->is_counted()) {
     return arrow::Status::TypeError("the number of rows is not known ahead: it shows when the source has been read");

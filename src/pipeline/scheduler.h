@@ -37,7 +37,6 @@ struct EpochPlan {
   bool in_order = true;
   bool drop_last = false;
   std::optional<int64_t> limit;            ///< Of the slots' rows.
-  int64_t skip_items = 0;                  ///< ops::Pack: of the first row, that were given before.
   uint64_t seed = 0;                       ///< Of what ops draw.
   int64_t most_decode_bytes = 0;           ///< What decoding one chunk may count on.
   Account slot_account = Account::kSlots;  ///< Of slots that are filled...

@@ -136,9 +136,8 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   if (!outcome.status.ok()) return outcome;
   plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
   if (plan_.projection->packing.is_any()) {
-    const bool is_first = chunk.sequence == 0 && piece->first_row == chunk.spec.first_row;
-    outcome.status =
-        Explode(*plan_.projection, stream.outputs, is_first ? plan_.skip_items : 0, chunk.pool.get(), &*piece);
+    const int64_t skip_items = piece->first_row == chunk.spec.first_row ? chunk.spec.skip_items : 0;
+    outcome.status = Explode(*plan_.projection, stream.outputs, skip_items, chunk.pool.get(), &*piece);
     if (!outcome.status.ok()) {
       outcome.status = outcome.status.WithMessage(chunk.spec.Where(), ", ", outcome.status.message());
       return outcome;

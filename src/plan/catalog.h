@@ -37,7 +37,7 @@ class Catalog {
     int64_t begin_row = 0;
     int64_t end_row = 0;
   };
-  /// Rows of a chunk that count.
+  /// Rows of a chunk that count; or what counts in their place, as items of lists that are packed.
   using CountRows = std::function<arrow::Result<int64_t>(const Input& input, int chunk)>;
 
   /// OutOfMemory where the budget has no room for it.

@@ -19,8 +19,13 @@ EpochRun::EpochRun(int64_t epoch_rows, Ranks ranks, int64_t first_epoch, int64_t
   Append(&rest_, {0, CountRows(first_)});
 }
 
-EpochRun::EpochRun(int64_t epoch, int64_t first_row) : EpochRun(kUnknownRows, {}, epoch, 1) {
-  first_ = rest_ = {{std::min(first_row, kUnknownRows - 1), kUnknownRows}};
+EpochRun::EpochRun(int64_t epoch, int64_t first_row)
+    : EpochRun(epoch, RowRange{std::min(first_row, kUnknownRows - 1), kUnknownRows}) {}
+
+EpochRun::EpochRun(int64_t epoch, RowRange rows) : EpochRun(kUnknownRows, {}, epoch, 1) {
+  first_.clear();
+  Append(&first_, rows);
+  rest_ = first_;
 }
 
 arrow::Result<EpochRun> EpochRun::Resume(int64_t epoch_rows, Ranks ranks, const EpochState& state, int64_t num_epochs) {

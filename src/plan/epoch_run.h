@@ -43,6 +43,8 @@ class EpochRun {
 
   /// Of an epoch of unknown length, from a row on, by one rank.
   explicit EpochRun(int64_t epoch = 0, int64_t first_row = 0);
+  /// Some rows of one epoch.
+  EpochRun(int64_t epoch, RowRange rows);
   /// From the first row of `first_epoch` on.
   /// \param epoch_rows  of one epoch, all ranks together.
   EpochRun(int64_t epoch_rows, Ranks ranks, int64_t first_epoch, int64_t num_epochs);

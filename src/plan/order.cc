@@ -57,16 +57,7 @@ arrow::Status Order::CheckRanks() const {
                                   options_->rank);
   }
   if (options_->epochs < 1) return arrow::Status::Invalid("epochs must be at least 1, not ", options_->epochs);
-  if (projection_->packing.is_any() && options_->skips_errors) {
-    return arrow::Status::Invalid(
-        "on_error=\"skip\" does not go with ps.ops.pack: items that are left out would move all that follow");
-  }
-  if (projection_->packing.is_any() && options_->balance == Balance::kRows) {
-    return arrow::Status::Invalid(
-        "balance=\"rows\" and ps.ops.pack do not go together: how many rows a rank's documents make shows when they "
-        "are "
-        "read. Leave `balance` out, and stop all ranks when the first one ends");
-  }
+  if (projection_->packing.is_any()) ARROW_RETURN_NOT_OK(CheckPacking());
   if (!is_divided()) return arrow::Status::OK();
   if (!source_->is_counted()) {
     const char* what = options_->world_size > 1 ? "ranks need" : "epochs and balance need";
@@ -76,11 +67,30 @@ arrow::Status Order::CheckRanks() const {
   }
   const bool is_one_pass = options_->world_size == 1 && options_->epochs == 1;
   if (!options_->limit || is_one_pass) return arrow::Status::OK();
-  if (projection_->packing.is_any()) {
-    return arrow::Status::Invalid("`limit` and ps.ops.pack go together with one rank and one epoch alone");
+  if (projection_->packing.is_any() && !CountsPackedRows()) {
+    return arrow::Status::Invalid(
+        "`limit` and ps.ops.pack need balance=\"rows\" where there are ranks, and one epoch at a time");
   }
-  if (projection_->filter != nullptr && !IsBalanced()) {
+  if (projection_->filter != nullptr && !is_counted()) {
     return arrow::Status::Invalid("`limit` and a filter need balance=\"rows\" where there are ranks or several epochs");
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Order::CheckPacking() const {
+  if (options_->skips_errors) {
+    return arrow::Status::Invalid(
+        "on_error=\"skip\" does not go with ps.ops.pack: items that are left out would move all that follow");
+  }
+  if (!CountsPackedRows()) return arrow::Status::OK();
+  if (options_->epochs > 1) {
+    return arrow::Status::Invalid("balance=\"rows\" and ps.ops.pack count one epoch: iterate once for each instead of ",
+                                  "epochs=", options_->epochs);
+  }
+  if (options_->world_size > 1 && options_->uneven == Uneven::kRepeat) {
+    return arrow::Status::Invalid(
+        "uneven=\"repeat\" does not go with balance=\"rows\" and ps.ops.pack: the row that is filled up ends an epoch. "
+        "Leave `uneven` out: fewer rows than there are ranks are dropped");
   }
   return arrow::Status::OK();
 }
@@ -103,20 +113,22 @@ arrow::Status Order::Init() {
   own_.uneven = options_->uneven;
   own_.limit = options_->limit;
   own_.part = PartText(projection_->sample);
-  own_.balance = IsBalanced() && projection_->filter != nullptr ? "rows" : "";
+  own_.balance = (IsBalanced() && projection_->filter != nullptr) || CountsPackedRows() ? "rows" : "";
   return arrow::Status::OK();
 }
 
 int64_t Order::EpochRows(const Catalog& catalog) const {
-  const bool is_limited = options_->limit && is_counted();
-  return is_limited ? std::min(catalog.num_rows(), *options_->limit) : catalog.num_rows();
+  int64_t rows = catalog.num_rows();
+  if (CountsPackedRows()) rows = (rows + projection_->packing.length - 1) / projection_->packing.length;
+  return options_->limit && is_counted() ? std::min(rows, *options_->limit) : rows;
 }
 
 arrow::Status Order::CheckEnoughRows(int64_t epoch_rows) const {
   if (options_->world_size == 1 || options_->uneven == Uneven::kRepeat || epoch_rows >= options_->world_size)
     return arrow::Status::OK();
   return arrow::Status::Invalid("an epoch has ", epoch_rows, " rows, fewer than the ", options_->world_size,
-                                " ranks: none would get any. Use fewer ranks, or uneven=\"repeat\".");
+                                " ranks: none would get any. Use fewer ranks",
+                                CountsPackedRows() ? "." : ", or uneven=\"repeat\".");
 }
 
 arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
@@ -125,7 +137,11 @@ arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
   Catalog::CountRows count;
   InputContext context = Context();
   const Projection of_filter = FilterAlone(*projection_);
-  if (IsBalanced()) {
+  const Projection of_items = CountsPackedRows() ? ItemsAlone(*projection_) : Projection{};
+  if (CountsPackedRows()) {
+    context.projection = &of_items;
+    count = [&](const Input& input, int chunk) { return CountItems(of_items, input, chunk, ledger_); };
+  } else if (IsBalanced()) {
     context.projection = &of_filter;
     count = [&](const Input& input, int chunk) { return CountSurvivors(of_filter, input, chunk, ledger_); };
   }
@@ -141,19 +157,37 @@ arrow::Result<std::shared_ptr<const Catalog>> Order::ReadCatalog() {
 
 PlanCursor Order::CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run) {
   PlanCursor cursor([this] { return source_->Open(Context()); }, projection_, std::move(catalog), std::move(run));
-  if (IsBalanced()) {
-    cursor.set_row_of_survivor(
-        [this](const Input& opened, int64_t number, int chunk, int64_t survivor) -> arrow::Result<int64_t> {
-          const Projection of_filter = FilterAlone(*projection_);
-          if (of_filter.filter == nullptr) return RowOfSurvivor(of_filter, opened, chunk, survivor, ledger_);
-          ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open({&of_filter, ledger_, options_->use_direct_decode}));
-          ARROW_RETURN_NOT_OK(inputs->Skip(number));
-          ARROW_ASSIGN_OR_RAISE(const auto again, inputs->Next());
-          if (again == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
-          return RowOfSurvivor(of_filter, *again, chunk, survivor, ledger_);
-        });
+  if (IsBalanced() || CountsPackedRows()) {
+    const auto place_of = [this](const Input& opened, int64_t number, int chunk, int64_t position) {
+      return PlaceOf(opened, number, chunk, position);
+    };
+    cursor.set_place_of(place_of, /*cuts_ends=*/IsBalanced());
   }
   return cursor;
+}
+
+arrow::Result<SourcePlace> Order::PlaceOf(const Input& opened, int64_t number, int chunk, int64_t position) {
+  const Projection alone = CountsPackedRows() ? ItemsAlone(*projection_) : FilterAlone(*projection_);
+  const auto place_in = [&](const Input& input) {
+    return CountsPackedRows() ? PlaceOfItem(alone, input, chunk, position, ledger_)
+                              : PlaceOfSurvivor(alone, input, chunk, position, ledger_);
+  };
+  if (alone.outputs.empty() && alone.filter == nullptr) return place_in(opened);  // Nothing is read.
+  ARROW_ASSIGN_OR_RAISE(const auto inputs, source_->Open({&alone, ledger_, options_->use_direct_decode}));
+  ARROW_RETURN_NOT_OK(inputs->Skip(number));
+  ARROW_ASSIGN_OR_RAISE(const auto again, inputs->Next());
+  if (again == nullptr) return arrow::Status::IOError("the data has become shorter since the loader was made");
+  return place_in(*again);
+}
+
+EpochRun Order::ItemsOf(const Catalog& catalog, const EpochRun& run, int64_t* given_rows, Start* start) const {
+  const int64_t share_rows = ShareRows(EpochRows(catalog), options_->world_size, options_->uneven);
+  *given_rows = share_rows - CountRows(run.ranges(0));
+  const int64_t share_begin = options_->rank * share_rows;
+  const int64_t begin = share_begin + *given_rows - AgainRows(*given_rows), end = share_begin + share_rows;
+  start->limit = end - begin;
+  const auto item_of = [&](int64_t row) { return std::min(row * projection_->packing.length, catalog.num_rows()); };
+  return EpochRun(run.epoch(0), RowRange{item_of(begin), item_of(end)});
 }
 
 arrow::Result<Order::Start> Order::StartRun() {
@@ -169,8 +203,7 @@ arrow::Result<Order::Start> Order::StartRun() {
   Start start;
   start.skip_items = given_items;
   start.is_shuffled = options_->shuffle;
-  const int64_t again_rows = MixesPackedRows() ? given_rows % window_rows_ : 0;  // Of the window, read but not given.
-  if (!is_counted() && options_->limit) start.limit = *options_->limit - (given_rows - again_rows);
+  if (!is_counted() && options_->limit) start.limit = *options_->limit - (given_rows - AgainRows(given_rows));
   ShufflePlan shuffle{options_->seed, MixesPackedRows() ? 0 : window_rows_, kUnknownRows};
   if (run || is_divided()) {
     ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
@@ -180,7 +213,9 @@ arrow::Result<Order::Start> Order::StartRun() {
       run = EpochRun(epoch_rows, Ranks(), first_epoch, options_->epochs);
     }
     shuffle.epoch_rows = catalog->num_rows();
-    start.cursor = CursorOf(std::move(catalog), *run);
+    EpochRun read = CountsPackedRows() ? ItemsOf(*catalog, *run, &given_rows, &start) : *run;
+    start.cursor = CursorOf(std::move(catalog), std::move(read));
+    start.cursor.set_skip_items(given_items);
     if (options_->shuffle) start.cursor.set_shuffle(shuffle, ledger_);
   } else {
     run = EpochRun(first_epoch);
@@ -239,6 +274,7 @@ void Order::GaveOneLocked() {
     given_rows_ += origin.rows.rows();
     given_items_ = origin.source_items;
   }
+  if (CountsPackedRows()) given_items_ = 0;  // The packed rows say it.
   const RowRange rows = is_counted() ? origin.rows : origin.source_rows;
   if (had_.size() == 1 && had_.front().end == rows.begin) {
     had_.front().end = rows.end;
@@ -294,8 +330,8 @@ arrow::Result<EpochState> Order::State() const {
 arrow::Status Order::Resume(std::vector<EpochState> states) {
   ARROW_RETURN_NOT_OK(CheckCanResume());
   EpochState state;
-  if (projection_->packing.is_any() && (states.size() != 1 || states[0].history.empty() ||
-                                        states[0].history.back().world_size != options_->world_size)) {
+  if (projection_->packing.is_any() && (states.size() != 1 || states[0].history.size() != 1 ||
+                                        states[0].history.front().world_size != options_->world_size)) {
     return arrow::Status::Invalid(
         "with ps.ops.pack a rank goes on with its own state, and with as many ranks as there were: rows begin within "
         "documents, which are not divided anew");

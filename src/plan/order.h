@@ -24,7 +24,7 @@ namespace penstock {
 /// Ownership: of the loader; what it is made of must outlive it.
 /// Threads:   every method may be called from any thread.
 /// Blocking:  Init(), StartRun(), Resume() and NumRows() may open all inputs, and with balance = rows read the filter's
-///            columns.
+///            columns, or lists that are packed.
 class Order {
  public:
   Order(const LoaderOptions* options, Source* source, const Projection* projection, std::shared_ptr<Ledger> ledger)
@@ -38,7 +38,7 @@ class Order {
   struct Start {
     PlanCursor cursor;
     std::optional<int64_t> limit;  ///< Of rows given, where the cursor does not see to it.
-    int64_t skip_items = 0;        ///< Of the first row's items, that were given before (ops::Pack).
+    int64_t skip_items = 0;        ///< Of the first row's items, that were given before (ops::Pack); the cursor knows.
     bool is_shuffled = false;      ///< What the cursor reads is to be mixed...
     WindowCursor windows;          ///< ... within these windows.
     int64_t rows = 0;              ///< Given; where it is shuffled. kUnknownRows: as many as come.
@@ -61,10 +61,12 @@ class Order {
   /// Whether an iteration reads anything but one whole epoch.
   bool is_divided() const {
     return PermutesChunks() || options_->world_size > 1 || options_->epochs > 1 ||
-           (IsBalanced() && projection_->filter != nullptr);
+           (IsBalanced() && projection_->filter != nullptr) || CountsPackedRows();
   }
   /// Whether the rows of an iteration are known ahead.
-  bool is_counted() const { return (!projection_->discovers_rows() || IsBalanced()) && source_->is_counted(); }
+  bool is_counted() const {
+    return (!projection_->discovers_rows() || IsBalanced() || CountsPackedRows()) && source_->is_counted();
+  }
   /// Rows of an iteration from its start; is_counted() only.
   arrow::Result<int64_t> NumRows() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
   /// Of the iteration that began last, all ranks together.
@@ -81,6 +83,8 @@ class Order {
     return projection_->selects_rows() && !projection_->packing.is_any() &&
            (projection_->filter == nullptr || options_->balance == Balance::kRows || PermutesChunks());
   }
+  /// Whether positions in an epoch count rows that are packed, and the catalog the items that they are made of.
+  bool CountsPackedRows() const { return projection_->packing.is_any() && options_->balance == Balance::kRows; }
   /// Of what is read to be counted, only the rows within windows are shuffled.
   bool PermutesChunks() const { return options_->shuffle && source_->is_counted(); }
   /// Whether what is mixed within windows are not rows of the source: the run then is of documents, and windows are of
@@ -91,11 +95,19 @@ class Order {
   EpochRun::Ranks Ranks() const { return {options_->rank, options_->world_size, options_->uneven}; }
   InputContext Context() const { return {projection_, ledger_, options_->use_direct_decode}; }
   arrow::Status CheckRanks() const;
+  arrow::Status CheckPacking() const;
   arrow::Status CheckCanResume() const;
   arrow::Result<std::shared_ptr<const Catalog>> ReadCatalog() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
   /// Rows of an epoch, all ranks together.
   int64_t EpochRows(const Catalog& catalog) const;
   arrow::Status CheckEnoughRows(int64_t epoch_rows) const;
+  /// Of a window of packed rows that is gone on in: those that are made again and not given.
+  int64_t AgainRows(int64_t given_rows) const { return MixesPackedRows() ? given_rows % window_rows_ : 0; }
+  /// What is read for the packed rows that are left to give in `run`, as a run of the catalog's items. Sets the limit,
+  /// and how many rows of this rank's share were given.
+  EpochRun ItemsOf(const Catalog& catalog, const EpochRun& run, int64_t* given_rows, Start* start) const;
+  /// See PlanCursor::PlaceOf.
+  arrow::Result<SourcePlace> PlaceOf(const Input& opened, int64_t number, int chunk, int64_t position);
   PlanCursor CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run);
 
   const LoaderOptions* const options_;

@@ -1,6 +1,7 @@
 #include "plan/plan_cursor.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace penstock {
 
@@ -32,7 +33,8 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInSequence() {
         ++chunks_pruned_;
         continue;
       }
-      ChunkSpec spec{input_, chunk, rows, 0, rows, run_row, FileRowOf(chunk), run_.epoch(epoch_)};
+      const int64_t skip_items = std::exchange(skip_items_, 0);
+      ChunkSpec spec{input_, chunk, rows, 0, rows, skip_items, run_row, FileRowOf(chunk), run_.epoch(epoch_)};
       if (next_chunk_ == input_->num_chunks()) CloseInput();  // It dies with its last chunk, not with the next input.
       return spec;
     }
@@ -113,11 +115,12 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
                    rows,
                    begin - chunk.begin_row,
                    end - chunk.begin_row,
+                   skip_items_,
                    run_row_,
                    FileRowOf(chunk.index),
                    run_.epoch(epoch_)};
-    if (row_of_survivor_ != nullptr) {
-      ARROW_RETURN_NOT_OK(CutToSurvivors(chunk, begin, end, &spec));
+    if (place_of_ != nullptr) {
+      ARROW_RETURN_NOT_OK(CutToCounted(chunk, begin, end, &spec));
     } else if (rows != chunk.end_row - chunk.begin_row) {
       return arrow::Status::IOError(spec.Where(), ": the number of rows has changed since the loader was made");
     }
@@ -125,7 +128,10 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
     had_ += end - begin;
     run_row_ += end - begin;
     ARROW_ASSIGN_OR_RAISE(const bool may_match, input_->MayMatch(*projection_, chunk.index));
-    if (may_match) return spec;
+    if (may_match) {
+      skip_items_ = 0;
+      return spec;
+    }
     ++chunks_pruned_;
   }
   input_.reset();
@@ -133,16 +139,19 @@ arrow::Result<std::optional<ChunkSpec>> PlanCursor::NextInCatalog() {
   return std::nullopt;
 }
 
-arrow::Status PlanCursor::CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end,
-                                         ChunkSpec* spec) const {
+arrow::Status PlanCursor::CutToCounted(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const {
   spec->first_row = 0;
   spec->end_row = spec->rows;
   if (begin > chunk.begin_row) {
-    ARROW_ASSIGN_OR_RAISE(spec->first_row,
-                          row_of_survivor_(*input_, chunk.input, chunk.index, begin - chunk.begin_row));
+    ARROW_ASSIGN_OR_RAISE(const SourcePlace first,
+                          place_of_(*input_, chunk.input, chunk.index, begin - chunk.begin_row));
+    spec->first_row = first.row;
+    spec->skip_items += first.items;
   }
-  if (end < chunk.end_row) {
-    ARROW_ASSIGN_OR_RAISE(spec->end_row, row_of_survivor_(*input_, chunk.input, chunk.index, end - chunk.begin_row));
+  if (end < chunk.end_row && cuts_ends_) {
+    ARROW_ASSIGN_OR_RAISE(const SourcePlace behind,
+                          place_of_(*input_, chunk.input, chunk.index, end - chunk.begin_row));
+    spec->end_row = behind.row;
   }
   return arrow::Status::OK();
 }

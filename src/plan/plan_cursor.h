@@ -27,10 +27,11 @@ class PlanCursor {
   using OpenInputs = std::function<arrow::Result<std::unique_ptr<InputSequence>>()>;
   /// Called with each input's position and Input::digest().
   using OnInput = std::function<void(int64_t number, uint64_t digest)>;
-  /// Where the catalog counts survivors of filter and sample: the row in the chunk that the survivor of that number is.
+  /// Where the catalog counts survivors of filter and sample, or items of lists: where in the chunk the one of that
+  /// position is.
   /// \param opened  the input, which is the source's `number`-th.
-  using RowOfSurvivor =
-      std::function<arrow::Result<int64_t>(const Input& opened, int64_t number, int chunk, int64_t survivor)>;
+  using PlaceOf =
+      std::function<arrow::Result<SourcePlace>(const Input& opened, int64_t number, int chunk, int64_t position)>;
 
   /// At the end from the start.
   PlanCursor() = default;
@@ -54,7 +55,13 @@ class PlanCursor {
   }
   int64_t next_store_bytes() const { return input_ == nullptr && inputs_ != nullptr ? inputs_->next_store_bytes() : 0; }
   void set_on_input(OnInput on_input) { on_input_ = std::move(on_input); }
-  void set_row_of_survivor(RowOfSurvivor row_of) { row_of_survivor_ = std::move(row_of); }
+  /// \param cuts_ends  false where a limit ends the run: what lies behind it in its last chunk is then not looked for.
+  void set_place_of(PlaceOf place_of, bool cuts_ends) {
+    place_of_ = std::move(place_of);
+    cuts_ends_ = cuts_ends;
+  }
+  /// Of the first row, that were given before (ops::Pack).
+  void set_skip_items(int64_t items) { skip_items_ = items; }
 
  private:
   arrow::Result<std::optional<ChunkSpec>> NextInSequence();
@@ -63,7 +70,7 @@ class PlanCursor {
   arrow::Status StartEpoch();
   void CloseInput();
   int64_t FileRowOf(int chunk);
-  arrow::Status CutToSurvivors(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const;
+  arrow::Status CutToCounted(const Catalog::Chunk& chunk, int64_t begin, int64_t end, ChunkSpec* spec) const;
 
   OpenInputs open_;
   std::unique_ptr<InputSequence> inputs_;  ///< Null before the first and after the last.
@@ -82,7 +89,9 @@ class PlanCursor {
 
   std::shared_ptr<const Catalog> catalog_;
   EpochRun run_;
-  RowOfSurvivor row_of_survivor_;
+  PlaceOf place_of_;
+  bool cuts_ends_ = false;
+  int64_t skip_items_ = 0;  ///< Of the next chunk's first row, beside what place_of_ says.
   std::optional<ShufflePlan> shuffle_;
   std::shared_ptr<Ledger> ledger_;  ///< For the order of the chunks.
   std::unique_ptr<const ChunkOrder> chunk_order_;

@@ -4,24 +4,47 @@
 #include <arrow/record_batch.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "ops/list_reader.h"
 #include "source/row_sample.h"
 
 namespace penstock {
 namespace {
 
 constexpr int64_t kPieceRows = 64 * 1024;
+constexpr int64_t kPieceBytes = 4 << 20;
 
-arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& of_filter, const Input& input, int chunk,
+arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, const Input& input, int chunk,
                                                        const std::shared_ptr<Ledger>& ledger) {
-  const int64_t piece_rows = std::min(kPieceRows, input.rows(chunk));
-  const auto pool = ReservedPool::TryMake(ledger, input.PieceBytes(of_filter, chunk, piece_rows));
+  int64_t piece_rows = std::min(kPieceRows, input.rows(chunk));
+  // Lists can be long.
+  while (piece_rows > 1 && input.PieceBytes(projection, chunk, piece_rows) > kPieceBytes) piece_rows /= 2;
+  const auto pool = ReservedPool::TryMake(ledger, input.PieceBytes(projection, chunk, piece_rows));
   if (pool == nullptr) {
     return arrow::Status::OutOfMemory(input.Where(chunk), ": to count rows for balance=\"rows\" takes ",
-                                      input.PieceBytes(of_filter, chunk, piece_rows),
+                                      input.PieceBytes(projection, chunk, piece_rows),
                                       " bytes, more than memory_budget has room for; raise it by that much");
   }
-  return input.OpenPieces(of_filter, chunk, {}, pool, piece_rows, 0);
+  return input.OpenPieces(projection, chunk, input.read_plan().through_arrow, pool, piece_rows, 0);
+}
+
+// Calls `visit` with each row of the chunk that passes and how many items it has, until it returns false.
+template <typename Visit>
+arrow::Status VisitLists(const Projection& of_items, const Input& input, int chunk,
+                         const std::shared_ptr<Ledger>& ledger, const Visit& visit) {
+  ARROW_ASSIGN_OR_RAISE(const auto reader, OpenPieces(of_items, input, chunk, ledger));
+  while (true) {
+    ARROW_ASSIGN_OR_RAISE(const auto piece, reader->Next());
+    if (piece.rows == nullptr) return arrow::Status::OK();
+    const std::shared_ptr<arrow::Array> column = piece.rows->column(0);
+    ARROW_ASSIGN_OR_RAISE(const ListReader lists, ListReader::Open(*column->data()));
+    const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
+    for (int64_t i = 0; i < piece.rows->num_rows(); ++i) {
+      const int64_t row = numbers == nullptr ? piece.first_row + i : numbers->Value(i);
+      if (!visit(row, lists.At(i).size)) return arrow::Status::OK();
+    }
+  }
 }
 
 // The row of the chunk that is the `survivor`-th in the sample; the number of rows where there is none.
@@ -64,9 +87,9 @@ arrow::Result<int64_t> CountSurvivors(const Projection& of_filter, const Input& 
   }
 }
 
-arrow::Result<int64_t> RowOfSurvivor(const Projection& of_filter, const Input& input, int chunk, int64_t survivor,
-                                     const std::shared_ptr<Ledger>& ledger) {
-  if (of_filter.filter == nullptr) return RowInSample(*of_filter.sample, input, chunk, survivor);
+arrow::Result<SourcePlace> PlaceOfSurvivor(const Projection& of_filter, const Input& input, int chunk, int64_t survivor,
+                                           const std::shared_ptr<Ledger>& ledger) {
+  if (of_filter.filter == nullptr) return SourcePlace{RowInSample(*of_filter.sample, input, chunk, survivor)};
   ARROW_ASSIGN_OR_RAISE(const auto reader, OpenPieces(of_filter, input, chunk, ledger));
   for (int64_t before = 0;;) {
     ARROW_ASSIGN_OR_RAISE(const auto piece, reader->Next());
@@ -75,10 +98,46 @@ arrow::Result<int64_t> RowOfSurvivor(const Projection& of_filter, const Input& i
     }
     const int64_t rows = piece.rows->num_rows();
     if (survivor < before + rows) {
-      return static_cast<const arrow::Int64Array&>(*piece.row_numbers).Value(survivor - before);
+      return SourcePlace{static_cast<const arrow::Int64Array&>(*piece.row_numbers).Value(survivor - before)};
     }
     before += rows;
   }
+}
+
+Projection ItemsAlone(const Projection& projection) {
+  Projection of_items = projection;
+  of_items.outputs.erase(of_items.outputs.begin() + 1, of_items.outputs.end());
+  return of_items;
+}
+
+arrow::Result<int64_t> CountItems(const Projection& of_items, const Input& input, int chunk,
+                                  const std::shared_ptr<Ledger>& ledger) {
+  ARROW_ASSIGN_OR_RAISE(const bool may_match, input.MayMatch(of_items, chunk));
+  if (!may_match) return 0;
+  if (!of_items.selects_rows()) {
+    const std::optional<int64_t> known = input.NumItems(of_items.outputs.front(), chunk);
+    if (known) return *known;
+  }
+  int64_t items = 0;
+  const auto add = [&](int64_t, int64_t size) {
+    items += size;
+    return true;
+  };
+  ARROW_RETURN_NOT_OK(VisitLists(of_items, input, chunk, ledger, add));
+  return items;
+}
+
+arrow::Result<SourcePlace> PlaceOfItem(const Projection& of_items, const Input& input, int chunk, int64_t item,
+                                       const std::shared_ptr<Ledger>& ledger) {
+  std::optional<SourcePlace> place;
+  const auto look = [&](int64_t row, int64_t size) {
+    if (item < size) place = SourcePlace{row, item};
+    item -= size;
+    return !place;
+  };
+  ARROW_RETURN_NOT_OK(VisitLists(of_items, input, chunk, ledger, look));
+  if (place) return *place;
+  return arrow::Status::IOError(input.Where(chunk), ": fewer items than when they were counted");
 }
 
 }  // namespace penstock

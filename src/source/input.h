@@ -73,6 +73,9 @@ class Input {
   /// Of one column where the chunk lies; 0: not known.
   virtual int64_t StoredBytes(int chunk, const std::string& column) const = 0;
 
+  /// Items of all lists of an output, where that is known without reading.
+  virtual std::optional<int64_t> NumItems(const OutputColumn& /*output*/, int /*chunk*/) const { return std::nullopt; }
+
   /// What the chunk's rows take in the arenas of slots: columns of varying size, but for what they take per row.
   virtual int64_t ArenaBytes(const Projection& projection, int chunk) const = 0;
 
@@ -118,9 +121,10 @@ struct ChunkSpec {
   int64_t rows = 0;  ///< Of the whole chunk, > 0.
   int64_t first_row = 0;
   int64_t end_row = rows;
-  int64_t run_row = 0;   ///< Rows, before a filter, that come before in all that is read.
-  int64_t file_row = 0;  ///< Rows of its file (or of the stream) that come before it.
-  int64_t epoch = 0;     ///< In which it is read.
+  int64_t skip_items = 0;  ///< Of the first row, where lists are packed: that are not wanted.
+  int64_t run_row = 0;     ///< Rows, before a filter, that come before in all that is read.
+  int64_t file_row = 0;    ///< Rows of its file (or of the stream) that come before it.
+  int64_t epoch = 0;       ///< In which it is read.
 
   std::string Where() const { return input->Where(index); }
 };

@@ -70,6 +70,9 @@ class ParquetInput final : public Input, public std::enable_shared_from_this<Par
     const int leaf = group->schema()->ColumnIndex(column);
     return leaf < 0 ? 0 : group->ColumnChunk(leaf)->total_compressed_size();
   }
+  std::optional<int64_t> NumItems(const OutputColumn& output, int chunk) const override {
+    return penstock::NumItems(*parquet_, chunk, output);
+  }
 
   int64_t ArenaBytes(const Projection& projection, int chunk) const override {
     return EstimateArenaBytes(*parquet_, chunk, projection);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 #include <set>
 
 #include "ops/converter.h"
@@ -304,6 +305,27 @@ int64_t OrTypical(Estimate&& estimate) {
   return status.ok() ? bytes : kTypicalPageBytes;
 }
 
+// Footers say how many values have which definition level; items have that of the list that is repeated, or a higher
+// one.
+std::optional<int64_t> CountedItems(const ParquetFile& file, int row_group, const OutputColumn& output) {
+  const std::vector<int> leaves = LeavesOf(file, output.path());
+  if (leaves.size() != 1) return std::nullopt;
+  const parquet::ColumnDescriptor& leaf = *file.metadata->schema()->Column(leaves.front());
+  if (leaf.max_repetition_level() != 1) return std::nullopt;
+  const auto chunk = file.metadata->RowGroup(row_group)->ColumnChunk(leaves.front());
+  const auto statistics = chunk->size_statistics();
+  if (statistics == nullptr) return std::nullopt;
+  const std::vector<int64_t>& levels = statistics->definition_level_histogram;
+  const bool is_plausible = levels.size() == static_cast<size_t>(leaf.max_definition_level()) + 1 &&
+                            std::ranges::all_of(levels, [](int64_t n) { return n >= 0 && n == Plausible(n); });
+  if (!is_plausible || std::reduce(levels.begin(), levels.end()) != chunk->num_values()) return std::nullopt;
+  int16_t item_level = leaf.max_definition_level();
+  for (const parquet::schema::Node* node = leaf.schema_node().get(); !node->is_repeated(); node = node->parent()) {
+    if (node->is_optional()) --item_level;
+  }
+  return std::reduce(levels.begin() + item_level, levels.end());
+}
+
 }  // namespace
 
 int64_t EstimateDirectBytes(const ParquetFile& file, int row_group, const Projection& projection,
@@ -335,6 +357,15 @@ int64_t MostItemsOf(const ParquetFile& file, int row_group, const Projection& pr
     return arrow::Status::OK();
   });
   return status.ok() ? items : -1;
+}
+
+std::optional<int64_t> NumItems(const ParquetFile& file, int row_group, const OutputColumn& output) {
+  std::optional<int64_t> items;
+  const arrow::Status status = CatchParquet([&] {
+    items = CountedItems(file, row_group, output);
+    return arrow::Status::OK();
+  });
+  return status.ok() ? items : std::nullopt;
 }
 
 }  // namespace penstock

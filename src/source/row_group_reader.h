@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "memory/reserved_pool.h"
@@ -40,6 +41,9 @@ int64_t EstimateArenaBytes(const ParquetFile& file, int row_group, const Project
 
 /// See Input::MostItems().
 int64_t MostItemsOf(const ParquetFile& file, int row_group, const Projection& projection);
+
+/// Items of all lists of a column of lists of numbers, where the footer has counted them; nullopt otherwise.
+std::optional<int64_t> NumItems(const ParquetFile& file, int row_group, const OutputColumn& output);
 
 /// Where a reader writes one output column: row 0 of the slot's array.
 struct SlotColumn {
