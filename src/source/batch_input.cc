@@ -43,7 +43,7 @@ int64_t VaryingBytes(const Projection& projection, const arrow::RecordBatch& bat
 }
 
 // Of lists; -1 where they make no sense.
-int64_t NumItems(const arrow::Array& array) {
+int64_t ItemsIn(const arrow::Array& array) {
   const auto lists = ListReader::Open(*array.data());
   if (!lists.ok() || !array.Validate().ok()) return -1;
   int64_t items = 0;
@@ -187,7 +187,7 @@ class BatchInput final : public Input, public std::enable_shared_from_this<Batch
   int64_t MostItems(const Projection& projection, int chunk) const override {
     const ColumnPath path = projection.outputs.front().path();
     const auto lists = batch(chunk).GetColumnByName(path.column);
-    return lists != nullptr && path.fields.empty() ? NumItems(*lists) : -1;
+    return lists != nullptr && path.fields.empty() ? ItemsIn(*lists) : -1;
   }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
