@@ -134,7 +134,7 @@ class ChainBuilder {
 arrow::Status NeedsNumbers(const arrow::DataType& leaf, Layout layout) {
   const bool is_string = arrow::is_string(leaf.id()) || leaf.id() == arrow::Type::STRING_VIEW;
   const char* help = is_string ? ", or ps.ops.cast for numbers written as text" : "";
-  const char* problem = layout == Layout::kTensor ? " have no tensor form" : " are not carried in format \"arrow\" yet";
+  const char* problem = layout == Layout::kTensor ? " have no tensor form" : " are not carried in format \"arrow\"";
   return arrow::Status::TypeError(is_string ? "strings" : "binary values", problem,
                                   "; use ps.ops.hash_bucket or ps.ops.lookup", help);
 }

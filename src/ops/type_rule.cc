@@ -28,14 +28,16 @@ arrow::Status NoRule(const arrow::DataType& type) {
     case Type::LARGE_LIST:
     case Type::LIST_VIEW:
     case Type::LARGE_LIST_VIEW:
+      return arrow::Status::TypeError(type.ToString(),
+                                      ": ops of single values take no rows of varying length; with "
+                                      "ps.ops.pad_list(length) or ps.ops.pack(length) in the chain they run on the "
+                                      "items, and without ops lists come as values and offsets");
     case Type::MAP:
       return arrow::Status::TypeError(type.ToString(),
-                                      ": rows of varying length cannot be batched yet and no op takes "
-                                      "them; store them as fixed-size lists, or leave the column out (columns=)");
+                                      ": no op takes maps; without ops format=\"arrow\" and \"pandas\" carry them");
     case Type::STRUCT:
-      return arrow::Status::TypeError(type.ToString(),
-                                      ": structs cannot be batched yet and no op takes them; store "
-                                      "their fields as columns, or leave the column out (columns=)");
+      return arrow::Status::TypeError(
+          type.ToString(), ": no op takes structs; name one of their fields as the input (\"struct.field\")");
     case Type::NA:
       return arrow::Status::TypeError("type null holds no values and no op takes it; leave the column out (columns=)");
     default:

@@ -63,7 +63,8 @@ arrow::Status Order::CheckRanks() const {
     const char* what = options_->world_size > 1 ? "ranks need" : "epochs and balance need";
     return arrow::Status::Invalid(
         what, " a source whose rows are known without reading it (files, a table); ",
-        source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted");
+        source_->is_one_shot() ? "a stream that can be read once cannot be divided" : "this one is read to be counted",
+        ". Write it to Parquet or Arrow files, or read it into a pyarrow.Table");
   }
   const bool is_one_pass = options_->world_size == 1 && options_->epochs == 1;
   if (!options_->limit || is_one_pass) return arrow::Status::OK();
@@ -302,7 +303,8 @@ arrow::Status Order::CheckCanResume() const {
   if (source_->is_counted()) return arrow::Status::OK();
   return arrow::Status::Invalid(source_->is_one_shot()
                                     ? "a stream that can be read once has no state: it cannot be gone on with"
-                                    : "an iterable has no state: its rows are known when they have been read");
+                                    : "an iterable has no state: its rows are known when they have been read; write "
+                                      "them to Parquet or Arrow files, or read them into a pyarrow.Table");
 }
 
 arrow::Result<EpochState> Order::State() const {
