@@ -61,9 +61,9 @@ TEST(ConverterTypesTest, RefusesWhatHasNoForm) {
   ExpectRefused(arrow::large_binary(), {}, "use ps.ops.hash_bucket");
   ExpectRefused(arrow::utf8_view(), {.layout = Layout::kArrow}, "ps.ops.lookup");
   ExpectRefused(arrow::fixed_size_binary(3), {}, "ps.ops.hash_bucket");
-  ExpectRefused(arrow::list(item), {}, "fixed-size lists");
-  ExpectRefused(arrow::map(item, item), {}, "varying length");
-  ExpectRefused(arrow::struct_({arrow::field("a", item)}), {}, "structs");
+  ExpectRefused(arrow::list(item), {}, "ps.ops.pad_list(length)");
+  ExpectRefused(arrow::map(item, item), {}, "no op takes maps");
+  ExpectRefused(arrow::struct_({arrow::field("a", item)}), {}, "name one of their fields");
   ExpectRefused(arrow::null(), {}, "null");
   ExpectRefused(arrow::month_interval(), {}, "no tensor form");
   ExpectRefused(arrow::dense_union({arrow::field("a", item)}), {}, "no tensor form");
