@@ -26,6 +26,7 @@ import lineitem
 from engines import MODULES, UNSHUFFLED, Engine, NotAvailableError, load
 
 LIMIT_S = 30.0
+_LEAST_S = 0.2
 
 
 def rows_of(batch: Any) -> int:
@@ -69,6 +70,8 @@ def measure(
     rows, is_whole = read_for(batches, limit_s)
     seconds = time.perf_counter() - started
     peak_bytes = harness.peak_rss_bytes()
+    if not is_checked and seconds < _LEAST_S:
+        raise AssertionError(f"{engine}: checking left too little to time; raise --limit-s")
     if is_checked and is_whole and rows != epochs * expected["rows"]:
         raise AssertionError(f"{engine} gave {rows:,} rows in {epochs} epochs of {expected['rows']:,}")
     close = getattr(source, "close", None)
@@ -99,9 +102,9 @@ def read_for(batches: Iterable[Any], limit_s: float) -> tuple[int, bool]:
     rows = 0
     end = time.perf_counter() + limit_s
     for batch in batches:
-        rows += rows_of(batch)
         if time.perf_counter() > end:
             return rows, False
+        rows += rows_of(batch)
     return rows, True
 
 
@@ -123,13 +126,13 @@ def check_epoch(
     sizes: list[int] = []
     is_whole = True
     for batch in batches:
+        if sizes and time.perf_counter() - started > limit_s:
+            is_whole = False
+            break
         first_s = first_s or time.perf_counter() - started
         sizes.append(rows_of(batch))
         for name, value in _sums(batch, expected["types"], engine.exact_types).items():
             sums[name] += value
-        if time.perf_counter() - started > limit_s:
-            is_whole = False
-            break
     if engine.exact and any(size != batch_size for size in sizes[:-1]):
         raise AssertionError(f"batches of {sorted(set(sizes[:-1]))} rows instead of {batch_size}")
     if is_whole and sum(sizes) != expected["rows"]:

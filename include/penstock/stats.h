@@ -91,7 +91,7 @@ struct Explanation {
   int64_t memory_budget_bytes = 0;
   int64_t least_budget_bytes = 0;
   int64_t predicted_peak_bytes = 0;
-  bool may_grow = false;  ///< prefetch_batches = "auto": beyond it while the caller waits and workers are idle.
+  bool may_grow = false;  ///< prefetch_batches = "auto": more while the caller waits and workers are idle.
   int num_workers = 0;
   struct Column {
     std::string name, type, source_type, path;  ///< path: "direct", "arrow" or "constant".

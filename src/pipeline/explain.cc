@@ -50,7 +50,7 @@ Explanation ExplainDivision(const BudgetTerms& terms, const BudgetDivision& divi
       std::min(options.memory_budget_bytes, explanation.metadata_bytes + explanation.shuffle_bytes +
                                                 explanation.slots * explanation.slot_bytes + survey.window_chunk_bytes +
                                                 ScratchBytes(terms));
-  explanation.may_grow = division.sizing.may_grow && options.num_workers > 0;
+  explanation.may_grow = division.sizing.may_grow && options.num_workers > 0 && !options.shuffle;
   explanation.num_workers = options.num_workers;
   for (size_t i = 0; i < terms.schema->size(); ++i) {
     const Field& field = (*terms.schema)[i];

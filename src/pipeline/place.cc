@@ -214,15 +214,7 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
     for (PieceStream& stream : chunk->streams) {
       const bool is_front = &placing_[static_cast<size_t>(stream.number)] == &*front && sequence == front->sequence;
       size_t keep = is_front || (!stream.unplaced.empty() && stream.unplaced.front().next_row > 0) ? 1 : 0;
-      if (stream.unplaced.size() <= keep) continue;
-      stream.next_row = stream.unplaced[keep].block->piece.first_row;
-      stream.is_done = false;
-      stream.failure = arrow::Status::OK();
-      while (stream.unplaced.size() > keep) {
-        doomed->blocks.push_back(std::move(stream.unplaced.back().block));
-        stream.unplaced.pop_back();
-        --stream.ready_blocks;
-      }
+      DropBlocks(&stream, keep, doomed);
     }
   }
   for (auto& [index, slot] : open_) {
@@ -230,6 +222,29 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
     if (std::any_of(slot.fill.used(), slot.fill.used() + plan_.layout->num_domains(), [](int64_t n) { return n > 0; }))
       continue;
     plan_.ledger->Sub(plan_.slot_account, TrimArenas(*plan_.layout, &slot.storage));
+  }
+}
+
+// What waits for its place in row groups behind this one. An error that was counted is not to be met again.
+void Scheduler::DropAheadLocked(int64_t sequence, Doomed* doomed) {
+  if (plan_.skips_errors) return;
+  for (auto chunk = chunks_.upper_bound(sequence); chunk != chunks_.end(); ++chunk) {
+    for (PieceStream& stream : chunk->second->streams) {
+      DropBlocks(&stream, !stream.unplaced.empty() && stream.unplaced.front().next_row > 0 ? 1 : 0, doomed);
+    }
+  }
+}
+
+// The stream's reader must be closed, and its pieces done: it begins again where the first block began.
+void Scheduler::DropBlocks(PieceStream* stream, size_t keep, Doomed* doomed) {
+  if (stream->unplaced.size() <= keep) return;
+  stream->next_row = stream->unplaced[keep].block->piece.first_row;
+  stream->is_done = false;
+  stream->failure = arrow::Status::OK();
+  while (stream->unplaced.size() > keep) {
+    doomed->blocks.push_back(std::move(stream->unplaced.back().block));
+    stream->unplaced.pop_back();
+    --stream->ready_blocks;
   }
 }
 

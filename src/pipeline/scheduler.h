@@ -174,6 +174,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool MayDecodeAheadLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomAheadLocked(int64_t bytes) const PENSTOCK_REQUIRES(mu_);
   bool MayOpenAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  bool HasStarvedStreamLocked() const PENSTOCK_REQUIRES(mu_);
+  bool IsAheadLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   bool IsHeldBackLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsDecodingLocked() const PENSTOCK_REQUIRES(mu_);
   int64_t PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
@@ -231,6 +233,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   void EndOfPlacingLocked() PENSTOCK_REQUIRES(mu_);
   bool IsStarvedForArenasLocked() const PENSTOCK_REQUIRES(mu_);
   void DropUnplacedLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  void DropAheadLocked(int64_t sequence, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
+  static void DropBlocks(PieceStream* stream, size_t keep, Doomed* doomed);
   void GiveUpOnArenasLocked() PENSTOCK_REQUIRES(mu_);
   arrow::Status ArenasRefusedLocked() const PENSTOCK_REQUIRES(mu_);
 

@@ -132,9 +132,10 @@ bool Scheduler::MayFetchAheadLocked() const {
 }
 
 // Where the caller was found waiting for what one worker decodes while others are idle, decoding goes on ahead of the
-// slots.
+// slots: of columns whose blocks wait for their places, since these can be dropped where memory is short.
 bool Scheduler::MayDecodeAheadLocked() const {
-  return blocks_ahead_ > kBlocksAhead && starved_lanes_.empty() && !IsStarvedForArenasLocked();
+  return blocks_ahead_ > kBlocksAhead && starved_lanes_.empty() && !HasStarvedStreamLocked() &&
+         !IsStarvedForArenasLocked();
 }
 
 // A quarter of the budget is left to what comes before.
@@ -148,21 +149,37 @@ bool Scheduler::MayOpenAheadLocked() const {
          MayDecodeAheadLocked() && !HasPieceLocked() && HasRoomAheadLocked(pending_sizing_.promise_bytes);
 }
 
+bool Scheduler::HasStarvedStreamLocked() const {
+  return std::any_of(chunks_.begin(), chunks_.end(), [](const auto& each) {
+    const auto& streams = each.second->streams;
+    return std::any_of(streams.begin(), streams.end(),
+                       [](const PieceStream& stream) { return stream.starved_at >= 0; });
+  });
+}
+
+// Whether no open slot waits for the stream's next piece.
+bool Scheduler::IsAheadLocked(const Chunk& chunk, const PieceStream& stream) const {
+  if (!plan_.is_counted()) return chunk.sequence != placing_[0].sequence;
+  return SlotOf(WorkPlaceOf(chunk, stream).first) >= slot_end_;
+}
+
 // The slot that the stream's next piece is for; kNever where none is wanted now.
 int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream) const {
   if (stream.is_in_flight || stream.is_done || stream.starved_at >= 0) return kNever;
-  const bool may_be_ahead = MayDecodeAheadLocked();
+  const bool may_be_ahead = IsPlacedInOrder(stream.number) && MayDecodeAheadLocked();
   const int most_blocks = may_be_ahead && HasRoomAheadLocked(0) ? blocks_ahead_ : kBlocksAhead;  // That is promised.
   if (stream.ready_blocks >= most_blocks) return kNever;
+  const int64_t last_slot = std::max<int64_t>(0, slot_end_ - 1);
   if (plan_.is_counted()) {
     const WorkPlace place = WorkPlaceOf(chunk, stream);
     if (!IsWantedLocked(place)) return kNever;
     const int64_t slot = SlotOf(place.first);
-    return may_be_ahead ? std::min(slot, slot_end_ - 1) : slot;
+    return may_be_ahead ? std::min(slot, last_slot) : slot;
   }
-  if (!stream.failure.ok() || !IsWantedLocked({frontier_row_, 0})) return kNever;
+  if (total_rows_ >= 0 || !stream.failure.ok() || !IsWantedLocked({frontier_row_, 0})) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
-  return chunk.sequence == placing_[0].sequence ? SlotOf(frontier_row_) : std::max<int64_t>(0, slot_end_ - 1);
+  if (chunk.sequence != placing_[0].sequence) return last_slot;
+  return may_be_ahead ? std::min(SlotOf(frontier_row_), last_slot) : SlotOf(frontier_row_);
 }
 
 bool Scheduler::HasPieceLocked() const {
@@ -229,17 +246,16 @@ void Scheduler::TakePieceLocked(Chunk* chunk, PieceStream* stream, Task* task) {
 bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   if (is_retrying_) return false;
   const bool is_alone = running_tasks_ == 0;
-  const auto may_retry = [num_freed = num_freed_, is_alone](int64_t starved_at) {
-    return starved_at != num_freed || is_alone;
-  };
   for (const auto& [sequence, chunk] : chunks_) {
     for (PieceStream& stream : chunk->streams) {
-      if (stream.starved_at < 0 || !may_retry(stream.starved_at)) continue;
+      // For what no slot waits for, memory may come back before one does.
+      const bool is_last_try = is_alone && !IsAheadLocked(*chunk, stream);
+      if (stream.starved_at < 0 || (stream.starved_at == num_freed_ && !is_last_try)) continue;
       is_retrying_ = task->is_retry = true;
-      task->is_last_try = is_alone;
+      task->is_last_try = is_last_try;
       if (task->is_last_try) {
         SuspendOthersLocked(nullptr, &stream, doomed);
-        DropUnplacedLocked(doomed);
+        DropAheadLocked(sequence, doomed);
       }
       stream.starved_at = -1;
       TakePieceLocked(chunk.get(), &stream, task);
@@ -248,14 +264,14 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   }
   const auto lane = std::min_element(starved_lanes_.begin(), starved_lanes_.end(),
                                      [&](Lane* a, Lane* b) { return KeyOf(a) < KeyOf(b); });
-  if (lane == starved_lanes_.end() || !may_retry((*lane)->starved_at)) return false;
+  if (lane == starved_lanes_.end() || ((*lane)->starved_at == num_freed_ && !is_alone)) return false;
   Lane* taken = *lane;
   starved_lanes_.erase(lane);
   is_retrying_ = task->is_retry = true;
   task->is_last_try = is_alone;
   if (task->is_last_try) {
     SuspendOthersLocked(taken, nullptr, doomed);
-    DropUnplacedLocked(doomed);
+    DropAheadLocked(taken->chunk->sequence, doomed);
   }
   taken->starved_at = -1;
   TakeMorselLocked(taken, task);
@@ -304,10 +320,13 @@ Lack Scheduler::LackLocked() const {
   return is_more_ahead || IsHeldBackLocked() ? Lack::kSlot : Lack::kWork;
 }
 
+// Whether a worker decodes what others could decode the like of ahead.
 bool Scheduler::IsDecodingLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [](const auto& each) {
+  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) {
     const auto& streams = each.second->streams;
-    return std::any_of(streams.begin(), streams.end(), [](const PieceStream& stream) { return stream.is_in_flight; });
+    return std::any_of(streams.begin(), streams.end(), [&](const PieceStream& stream) {
+      return stream.is_in_flight && IsPlacedInOrder(stream.number);
+    });
   });
 }
 

@@ -33,11 +33,13 @@ arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& project
 template <typename Visit>
 arrow::Status VisitLists(const Projection& of_items, const Input& input, int chunk,
                          const std::shared_ptr<Ledger>& ledger, const Visit& visit) {
+  const auto pool = ReservedPool::TryMake(ledger, 0);
   ARROW_ASSIGN_OR_RAISE(const auto reader, OpenPieces(of_items, input, chunk, ledger));
   while (true) {
     ARROW_ASSIGN_OR_RAISE(const auto piece, reader->Next());
     if (piece.rows == nullptr) return arrow::Status::OK();
-    const std::shared_ptr<arrow::Array> column = piece.rows->column(0);
+    ARROW_ASSIGN_OR_RAISE(const auto column,
+                          of_items.outputs.front().Prepare(piece.rows->column(0), pool.get()));  // Out of its struct.
     ARROW_ASSIGN_OR_RAISE(const ListReader lists, ListReader::Open(*column->data()));
     const auto* numbers = static_cast<const arrow::Int64Array*>(piece.row_numbers.get());
     for (int64_t i = 0; i < piece.rows->num_rows(); ++i) {

@@ -13,6 +13,7 @@ import numpy as np
 import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from conftest import loader_threads
 from support import (
@@ -28,6 +29,7 @@ from support import (
 )
 
 MIB = 1 << 20
+SIZES = (3 * MIB, 2 * MIB, 2 * MIB)
 ROWS = 120_000
 
 
@@ -177,6 +179,33 @@ def test_the_predicted_peak_is_an_upper_bound_of_the_run(tmp_path: Path) -> None
         assert not loader.explain().to_dict()["may_grow"]
         rows_of_epoch(loader)
         assert loader.memory()["total"]["peak_bytes"] <= predicted, kind
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_large_row_in_each_column_is_an_error_or_read(tmp_path: Path, num_workers: int) -> None:
+    """Columns that are all refused memory do not take each other's blocks for ever."""
+    columns = {f"c{i}": ["a" * 100] * 10 + ["b" * size] + ["a" * 100] * 53 for i, size in enumerate(SIZES)}
+    path = str(tmp_path / "large.parquet")
+    plain: dict[str, Any] = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+    pq.write_table(pa.table(columns), path, data_page_size=1 << 16, write_batch_size=1, **plain)
+    refusals, num_read = [], 0
+    for budget_mib in (10, 11, 12, 13, 15, 64):
+        loader = quiet_loader(
+            path, batch_size=4, format="arrow", num_workers=num_workers, memory_budget=f"{budget_mib}MiB"
+        )
+        rows = 0
+        try:
+            for batch in loader:
+                rows += batch.num_rows
+            num_read += 1
+            assert rows == 64
+        except MemoryError as error:
+            refusals.append(str(error))
+        batch = None
+        assert_all_given_back(loader)
+    assert num_read > 0
+    assert len(refusals) > 0
+    assert all("raise memory_budget" in refusal for refusal in refusals)
 
 
 def test_explain_says_where_the_peak_may_grow(tmp_path: Path) -> None:

@@ -197,6 +197,34 @@ def test_a_filter_a_part_and_a_limit(path: str) -> None:
         assert got == wanted[: share * 3]
 
 
+@pytest.mark.parametrize("is_table", [True, False])
+def test_lists_in_a_struct(tmp_path: Path, is_table: bool) -> None:
+    """Items are counted in the column that is packed, not in the one that is read."""
+    lists = [list(range(7 * i, 7 * i + i % 7)) for i in range(200)]
+    table = pa.table({"doc": [{"tokens": items} for items in lists], "k": range(200)})
+    path = str(tmp_path / "structs.parquet")
+    pq.write_table(table, path, row_group_size=50)
+    for begin in (0, 21):
+        got: list[int] = []
+        for rank in range(2):
+            loader = ps.Loader(
+                table if is_table else path,
+                batch_size=2,
+                columns=["tokens"],
+                transforms={"tokens": ps.col("doc.tokens") | ps.ops.pack(8)},
+                filter=pc.field("k") >= begin if begin > 0 else None,
+                balance="rows",
+                rank=rank,
+                world_size=2,
+                format="numpy",
+            )
+            for batch in loader:
+                got += batch["tokens"].ravel().tolist()
+        wanted = list(itertools.chain.from_iterable(lists[begin:]))
+        assert len(got) >= len(wanted) // 16 * 16
+        assert got[: len(wanted)] == wanted[: len(got)]
+
+
 def test_what_cannot_be_divided_is_refused(path: str) -> None:
     two = {"rank": 0, "world_size": 2}
     with pytest.raises(ValueError, match="count one epoch: iterate once for each instead of epochs=2"):
