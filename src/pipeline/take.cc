@@ -248,9 +248,10 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   const bool is_alone = running_tasks_ == 0;
   for (const auto& [sequence, chunk] : chunks_) {
     for (PieceStream& stream : chunk->streams) {
+      if (stream.starved_at < 0) continue;
       // For what no slot waits for, memory may come back before one does.
       const bool is_last_try = is_alone && !IsAheadLocked(*chunk, stream);
-      if (stream.starved_at < 0 || (stream.starved_at == num_freed_ && !is_last_try)) continue;
+      if (stream.starved_at == num_freed_ && !is_last_try) continue;
       is_retrying_ = task->is_retry = true;
       task->is_last_try = is_last_try;
       if (task->is_last_try) {

@@ -1,6 +1,7 @@
 // A stand-in for NVIDIA's driver, for machines without a GPU: the functions that Penstock calls, which write down what
 // is asked of them. Built as a library whose soname is libcuda.so.1: once a test has loaded it by its path, the
 // loader's own dlopen("libcuda.so.1") finds it.
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,9 +44,26 @@ bool is_down = false;          // As after the driver's own end.
 int retained[kMostDevices] = {};
 char contexts[kMostDevices];  // Their addresses are the contexts.
 
-thread_local std::vector<void*> stack;
-thread_local int capture_mode = 0;
-thread_local int64_t num_locked_here = 0;  // By this thread.
+struct PerThread {
+  std::vector<void*> stack;  // Of contexts.
+  int capture_mode = 0;
+  int64_t num_locked = 0;
+};
+
+// Not thread_local: LeakSanitizer can crash where it looks at those of a library that was loaded late.
+PerThread& Mine() {
+  static const pthread_key_t key = [] {
+    pthread_key_t made{};
+    pthread_key_create(&made, [](void* mine) { delete static_cast<PerThread*>(mine); });
+    return made;
+  }();
+  auto* mine = static_cast<PerThread*>(pthread_getspecific(key));
+  if (mine == nullptr) {
+    mine = new PerThread;
+    pthread_setspecific(key, mine);
+  }
+  return *mine;
+}
 
 int DeviceOf(void* context) { return static_cast<int>(static_cast<char*>(context) - contexts); }
 
@@ -102,13 +120,13 @@ EXPORT Result cuDevicePrimaryCtxGetState(int device, unsigned* flags, int* is_ac
 }
 
 EXPORT Result cuCtxGetCurrent(void** context) {
-  *context = stack.empty() ? nullptr : stack.back();
+  *context = Mine().stack.empty() ? nullptr : Mine().stack.back();
   return kSuccess;
 }
 
 EXPORT Result cuCtxGetDevice(int* device) {
-  if (stack.empty()) return kInvalidContext;
-  *device = DeviceOf(stack.back());
+  if (Mine().stack.empty()) return kInvalidContext;
+  *device = DeviceOf(Mine().stack.back());
   return kSuccess;
 }
 
@@ -116,21 +134,21 @@ EXPORT Result cuCtxPushCurrent_v2(void* context) {
   const std::lock_guard lock(mutex);
   if (is_down) return kDeinitialized;
   if (context == nullptr || retained[DeviceOf(context)] == 0) return Wrong(kInvalidContext);
-  stack.push_back(context);
+  Mine().stack.push_back(context);
   return kSuccess;
 }
 
 EXPORT Result cuCtxPopCurrent_v2(void** context) {
   const std::lock_guard lock(mutex);
-  if (stack.empty()) return Wrong(kInvalidContext);
-  *context = stack.back();
-  stack.pop_back();
+  if (Mine().stack.empty()) return Wrong(kInvalidContext);
+  *context = Mine().stack.back();
+  Mine().stack.pop_back();
   return kSuccess;
 }
 
 EXPORT Result cuCtxSynchronize() {
   std::unique_lock lock(mutex);
-  if (stack.empty()) return Wrong(kInvalidContext);
+  if (Mine().stack.empty()) return Wrong(kInvalidContext);
   ++num_waits;
   changed.notify_all();
   changed.wait(lock, [] { return !is_busy; });
@@ -142,7 +160,8 @@ EXPORT Result cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
   changed.wait(lock, [] { return !is_locking_held; });
   const auto address = reinterpret_cast<uintptr_t>(data);
   // In a context, for all devices, and in the mode in which it breaks no graph that another thread captures.
-  if (stack.empty() || flags != 1 || capture_mode != 2 || !IsMapped(address, bytes)) return Wrong(kInvalidValue);
+  if (Mine().stack.empty() || flags != 1 || Mine().capture_mode != 2 || !IsMapped(address, bytes))
+    return Wrong(kInvalidValue);
   const auto next = registered.lower_bound(address);
   if (next != registered.end() && next->first < address + bytes) return Wrong(kAlreadyRegistered);
   if (next != registered.begin() && std::prev(next)->first + std::prev(next)->second > address) {
@@ -155,7 +174,7 @@ EXPORT Result cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
   }
   ++num_registered;
   registered[address] = bytes;
-  ++num_locked_here;
+  ++Mine().num_locked;
   return kSuccess;
 }
 
@@ -163,7 +182,7 @@ EXPORT Result cuMemHostUnregister(void* data) {
   const std::lock_guard lock(mutex);
   if (is_down) return kDeinitialized;
   const auto found = registered.find(reinterpret_cast<uintptr_t>(data));
-  if (stack.empty() || found == registered.end()) return Wrong(kNotRegistered);
+  if (Mine().stack.empty() || found == registered.end()) return Wrong(kNotRegistered);
   if (!IsMapped(found->first, found->second)) ++num_wrong;
   ++num_unregistered;
   registered.erase(found);
@@ -181,7 +200,7 @@ EXPORT Result cuGetErrorString(Result result, const char** text) {
 }
 
 EXPORT Result cuThreadExchangeStreamCaptureMode(int* mode) {
-  std::swap(*mode, capture_mode);
+  std::swap(*mode, Mine().capture_mode);
   return kSuccess;
 }
 
@@ -214,7 +233,7 @@ EXPORT int64_t fake_cuda_get(const char* name) {
   if (what == "unlocks") return num_unregistered;
   if (what == "refusals") return num_refused;
   if (what == "waits") return num_waits;
-  if (what == "locks_here") return num_locked_here;
+  if (what == "locks_here") return Mine().num_locked;
   int64_t sum = 0;
   if (what == "locked_bytes") {
     for (const auto& [address, bytes] : registered) sum += static_cast<int64_t>(bytes);
@@ -246,21 +265,21 @@ EXPORT void fake_cuda_reset() {
   num_unregistered = num_wrong = num_waits = num_refused = 0;
   refuse_from = -1;
   is_busy = is_locking_held = is_down = false;
-  num_locked_here = 0;
+  Mine().num_locked = 0;
 }
 
 /// Makes device `device` the calling thread's current one, as torch.cuda.set_device() does.
 EXPORT void fake_cuda_use(int device) {
   const std::lock_guard lock(mutex);
   ++retained[device];
-  stack.push_back(contexts + device);
+  Mine().stack.push_back(contexts + device);
 }
 
 /// Undoes fake_cuda_use().
 EXPORT void fake_cuda_leave(int device) {
   const std::lock_guard lock(mutex);
   --retained[device];
-  stack.pop_back();
+  Mine().stack.pop_back();
 }
 
 /// Returns when cuCtxSynchronize has been called `count` times.
