@@ -213,8 +213,7 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
   for (auto& [sequence, chunk] : chunks_) {
     for (PieceStream& stream : chunk->streams) {
       const bool is_front = &placing_[static_cast<size_t>(stream.number)] == &*front && sequence == front->sequence;
-      size_t keep = is_front || (!stream.unplaced.empty() && stream.unplaced.front().next_row > 0) ? 1 : 0;
-      DropBlocks(&stream, keep, doomed);
+      DropBlocks(&stream, /*keeps_first=*/is_front, doomed);
     }
   }
   for (auto& [index, slot] : open_) {
@@ -229,14 +228,14 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
 void Scheduler::DropAheadLocked(int64_t sequence, Doomed* doomed) {
   if (plan_.skips_errors) return;
   for (auto chunk = chunks_.upper_bound(sequence); chunk != chunks_.end(); ++chunk) {
-    for (PieceStream& stream : chunk->second->streams) {
-      DropBlocks(&stream, !stream.unplaced.empty() && stream.unplaced.front().next_row > 0 ? 1 : 0, doomed);
-    }
+    for (PieceStream& stream : chunk->second->streams) DropBlocks(&stream, /*keeps_first=*/false, doomed);
   }
 }
 
-// The stream's reader must be closed, and its pieces done: it begins again where the first block began.
-void Scheduler::DropBlocks(PieceStream* stream, size_t keep, Doomed* doomed) {
+// The stream's reader must be closed, and its pieces done: it begins again where the first dropped block began. A block
+// some of whose rows have their places stays.
+void Scheduler::DropBlocks(PieceStream* stream, bool keeps_first, Doomed* doomed) {
+  const size_t keep = keeps_first || (!stream->unplaced.empty() && stream->unplaced.front().next_row > 0) ? 1 : 0;
   if (stream->unplaced.size() <= keep) return;
   stream->next_row = stream->unplaced[keep].block->piece.first_row;
   stream->is_done = false;

@@ -234,7 +234,7 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool IsStarvedForArenasLocked() const PENSTOCK_REQUIRES(mu_);
   void DropUnplacedLocked(Doomed* doomed) PENSTOCK_REQUIRES(mu_);
   void DropAheadLocked(int64_t sequence, Doomed* doomed) PENSTOCK_REQUIRES(mu_);
-  static void DropBlocks(PieceStream* stream, size_t keep, Doomed* doomed);
+  static void DropBlocks(PieceStream* stream, bool keeps_first, Doomed* doomed);
   void GiveUpOnArenasLocked() PENSTOCK_REQUIRES(mu_);
   arrow::Status ArenasRefusedLocked() const PENSTOCK_REQUIRES(mu_);
 

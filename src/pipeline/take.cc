@@ -170,16 +170,14 @@ int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream
   const int most_blocks = may_be_ahead && HasRoomAheadLocked(0) ? blocks_ahead_ : kBlocksAhead;  // That is promised.
   if (stream.ready_blocks >= most_blocks) return kNever;
   const int64_t last_slot = std::max<int64_t>(0, slot_end_ - 1);
+  const int64_t latest_slot = may_be_ahead ? last_slot : kNever;
   if (plan_.is_counted()) {
     const WorkPlace place = WorkPlaceOf(chunk, stream);
-    if (!IsWantedLocked(place)) return kNever;
-    const int64_t slot = SlotOf(place.first);
-    return may_be_ahead ? std::min(slot, last_slot) : slot;
+    return IsWantedLocked(place) ? std::min(SlotOf(place.first), latest_slot) : kNever;
   }
   if (total_rows_ >= 0 || !stream.failure.ok() || !IsWantedLocked({frontier_row_, 0})) return kNever;
   // Pieces of later chunks have no place yet: they are for when nothing else is to be done.
-  if (chunk.sequence != placing_[0].sequence) return last_slot;
-  return may_be_ahead ? std::min(SlotOf(frontier_row_), last_slot) : SlotOf(frontier_row_);
+  return chunk.sequence == placing_[0].sequence ? std::min(SlotOf(frontier_row_), latest_slot) : last_slot;
 }
 
 bool Scheduler::HasPieceLocked() const {
@@ -311,11 +309,7 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream,
 Lack Scheduler::LackLocked() const {
   if (!starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_) return Lack::kBudget;
   if (IsStarvedForArenasLocked()) return Lack::kBudget;
-  for (const auto& [sequence, chunk] : chunks_) {
-    for (const PieceStream& stream : chunk->streams) {
-      if (stream.starved_at >= 0) return Lack::kBudget;
-    }
-  }
+  if (HasStarvedStreamLocked()) return Lack::kBudget;
   // Something could be done if more slots were open.
   const bool is_more_ahead = !lanes_.empty() || (pending_.has_value() && plan_.is_counted());
   return is_more_ahead || IsHeldBackLocked() ? Lack::kSlot : Lack::kWork;
