@@ -149,9 +149,16 @@ arrow::Result<std::shared_ptr<arrow::Array>> StorageColumn(const Batch& batch, i
   return arrow::MakeArray(StorageOf(*array->data()));
 }
 
-arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost) {
+arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost, RecordPool* pool) {
   auto slab = std::make_shared<Slab>();
+  slab->num_rows = batch.num_rows();
   slab->lost = std::move(lost);
+  if (pool != nullptr) {
+    ARROW_ASSIGN_OR_RAISE(auto records, pool->Take());
+    pool->layout().Write(batch, records->data());
+    slab->records = std::move(records);
+    return slab;
+  }
   slab->arrays.resize(static_cast<size_t>(batch.num_columns()));
   slab->has_missing.resize(slab->arrays.size());
   for (int i = 0; i < batch.num_columns(); ++i) {

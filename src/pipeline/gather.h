@@ -12,11 +12,14 @@
 #include "batch/slot_layout.h"
 #include "penstock/batch.h"
 #include "pipeline/compact.h"
+#include "pipeline/records.h"
 
 namespace penstock {
 
-/// Rows of an epoch before they are mixed: one slot of the scheduler, all of its rows.
+/// Rows of an epoch before they are mixed: all of one slot of the scheduler, in that slot or as records.
 struct Slab {
+  int64_t num_rows = 0;
+  std::unique_ptr<const RecordPool::Slab> records;  ///< Null: the rows are in `batch`...
   Batch batch;
   std::vector<std::shared_ptr<arrow::Array>> arrays;  ///< By column; null for columns of fixed size.
   std::vector<bool> has_missing;                      ///< By column: whether its mask, if any, is set anywhere.
@@ -27,15 +30,9 @@ struct Slab {
 /// Call it once for a column. \return as Batch::ArrayColumn().
 arrow::Result<std::shared_ptr<arrow::Array>> StorageColumn(const Batch& batch, int column);
 
-/// \param lost  by row of the batch. \return CapacityError where a column of a type with 32-bit offsets has too much in
-/// one slab.
-arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost);
-
-/// Where a row of a window lies: slab and row in it.
-struct SlabRow {
-  uint32_t slab = 0;
-  uint32_t row = 0;
-};
+/// \param lost  by row of the batch. \param pool  null where rows are to stay in their slot.
+/// \return CapacityError where a column of a type with 32-bit offsets has too much in one slab; as RecordPool::Take().
+arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost, RecordPool* pool);
 
 /// Which of the rows are lost: a byte for each to `lost`.
 void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, uint8_t* lost);

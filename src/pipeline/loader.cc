@@ -94,7 +94,7 @@ class LoaderImpl : public Loader {
   int64_t ShuffledRows(const Survey& survey) const;
   EpochPlan PlanEpoch(const Order::Start& start) const;
   MixPlan PlanMix(Order::Start* start) const;
-  void FillSlabs(EpochPlan* plan) const;
+  void FillSlabs(EpochPlan* plan, MixPlan* mix) const;
   arrow::Result<std::optional<Batch>> NextBefore(SlotGiver::Deadline deadline, bool* timed_out);
   arrow::Result<std::optional<Batch>> NextWithRows(SlotGiver* giver, SlotGiver::Deadline deadline, bool* timed_out);
   void End(bool is_closing);
@@ -275,7 +275,7 @@ MixPlan LoaderImpl::PlanMix(Order::Start* start) const {
 }
 
 // What the plan fills is a window's slabs then, which the caller never sees.
-void LoaderImpl::FillSlabs(EpochPlan* plan) const {
+void LoaderImpl::FillSlabs(EpochPlan* plan, MixPlan* mix) const {
   const ShuffleRoom& shuffle = division_.shuffle;
   plan->layout = shuffle.slab_layout;
   plan->sizing.open_slots = kOpenSlabs;
@@ -285,9 +285,12 @@ void LoaderImpl::FillSlabs(EpochPlan* plan) const {
   plan->drop_last = false;
   plan->slot_account = plan->hand_account = Account::kShuffle;
   plan->keeps_slots = true;
-  if (shuffle.slab_layout->num_domains() == 0) {
+  const int64_t most_slabs = shuffle.sizing.most_slabs(-1);
+  if (auto records = RecordLayout::Of(*shuffle.slab_layout->schema())) {
+    mix->records = std::make_shared<RecordPool>(std::move(*records), shuffle.sizing.slab_rows, most_slabs, ledger_);
+  } else if (shuffle.slab_layout->num_domains() == 0) {
     // Without it each slab is a mapping of its own, which is slower and no more.
-    plan->region = SlotRegion::Map(shuffle.slab_layout->bytes(), shuffle.sizing.most_slabs(-1)).ValueOr(nullptr);
+    plan->region = SlotRegion::Map(shuffle.slab_layout->bytes(), most_slabs).ValueOr(nullptr);
   }
   plan->keeps_lost = true;
   plan->held_batches = std::make_shared<std::atomic<int64_t>>(0);
@@ -304,7 +307,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   std::optional<MixPlan> mix;
   if (start.is_shuffled) {
     mix = PlanMix(&start);
-    FillSlabs(&plan);
+    FillSlabs(&plan, &*mix);
   }
   auto epoch = std::make_shared<RunningEpoch>(std::move(plan), std::move(start.cursor), std::move(mix), gate_);
   stats_->EpochStarted();

@@ -26,8 +26,9 @@ struct MixPlan {
   SlotSizing sizing;                         ///< Of the slots that are given.
   std::shared_ptr<PinnedSlots> pinned;       ///< See EpochPlan.
   std::shared_ptr<CopyGate> gate;
-  int64_t slab_rows = 1;    ///< Rows of a batch of `source`; a power of two.
-  bool is_threaded = true;  ///< False: all work is done on the caller's thread.
+  int64_t slab_rows = 1;                ///< Rows of a batch of `source`; a power of two.
+  std::shared_ptr<RecordPool> records;  ///< Of slabs; null where rows are mixed from where `source` has put them.
+  bool is_threaded = true;              ///< False: all work is done on the caller's thread.
   bool drop_last = false;
   /// Where rows of `source` are not those of its own source (ops::Pack): where it begins there. A place between batches
   /// then is where the window begins that the next row is of.

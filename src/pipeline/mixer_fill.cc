@@ -117,11 +117,11 @@ arrow::Result<std::shared_ptr<const Slab>> Mixer::TakeSlab(Deadline deadline, bo
     return nullptr;
   }
   if (!batch) return arrow::Status::IOError("the data has become shorter since the loader was made");
-  return MakeSlab(std::move(*batch), source_->lost_rows());
+  return MakeSlab(std::move(*batch), source_->lost_rows(), plan_.records.get());
 }
 
 void Mixer::AddSlabLocked(std::shared_ptr<const Slab> slab) {
-  source_rows_ += slab->batch.num_rows();
+  source_rows_ += slab->num_rows;
   // Written only here: a window of known rows may be put into order meanwhile, without the mutex. It has no padding.
   if (source_->origin().ends_padded) windows_.back()->ends_padded = true;
   source_place_ = {source_->origin().source_rows.end, source_->origin().source_items};
