@@ -104,10 +104,14 @@ int64_t SlotLayout::ArenaBytes(const int64_t* used) const {
 }
 
 int64_t SlotLayout::ArenaOverheadBytes() const {
+  int64_t bytes = BatchEndBytes() * batches_per_slot_;
+  for (const Arena& arena : arenas_) bytes += kPageBytes + arena.extra * arena.width;
+  return bytes;
+}
+
+int64_t SlotLayout::BatchEndBytes() const {
   int64_t bytes = 0;
-  for (const Arena& arena : arenas_) {
-    bytes += kPageBytes + (VaryingColumn::kAlignment * batches_per_slot_ + arena.extra) * arena.width;
-  }
+  for (const Arena& arena : arenas_) bytes += VaryingColumn::kAlignment * arena.width;
   return bytes;
 }
 

@@ -52,6 +52,8 @@ class SlotLayout {
   int64_t ArenaBytes(const int64_t* used) const;
   /// What arenas take beside their data: the rest of their last pages, the ends of batches.
   int64_t ArenaOverheadBytes() const;
+  /// Of that, what each batch's end takes.
+  int64_t BatchEndBytes() const;
   /// The most elements that domain d has room for.
   int64_t domain_capacity(int domain) const { return capacities_[static_cast<size_t>(domain)]; }
 

@@ -20,6 +20,13 @@ SlotLayout OneBatchLayout(const BudgetTerms& terms) {
   return {terms.schema, options.batch_size, 1, options.memory_budget_bytes, terms.projection->packing};
 }
 
+// What all rows of a slot are likely to take in arenas.
+int64_t ArenaBytes(const SlotLayout& layout, const Survey& survey) {
+  const bool has_fewer = survey.all_rows >= 0 && !layout.packing().is_any();
+  return ExpectedArenaBytes(survey.arena_row_bytes,
+                            has_fewer ? std::min(layout.rows(), survey.all_rows) : layout.rows());
+}
+
 // Rows that a slot need not be larger than; -1: no such bound.
 int64_t MostSlotRows(const BudgetTerms& terms, const Survey& first, const ShuffleRoom& shuffle, int64_t known_rows) {
   if (terms.options->shuffle) {
@@ -27,17 +34,16 @@ int64_t MostSlotRows(const BudgetTerms& terms, const Survey& first, const Shuffl
     const int64_t half_rows = std::max<int64_t>(1, shuffle.sizing.window_rows / 2);
     return known_rows < 0 ? half_rows : std::min(known_rows, half_rows);
   }
+  if (terms.projection->packing.is_any()) return known_rows;
   // Nor is a slot to wait for more than a stream gives at once: who reads from it may be slow.
-  if (first.stream_rows > 0 && !terms.projection->packing.is_any()) {
-    return known_rows < 0 ? first.stream_rows : std::min(known_rows, first.stream_rows);
-  }
-  return known_rows;
+  if (first.stream_rows > 0) return known_rows < 0 ? first.stream_rows : std::min(known_rows, first.stream_rows);
+  return known_rows < 0 ? first.all_rows : known_rows;
 }
 
 }  // namespace
 
 int64_t SlotBytes(const SlotLayout& layout, const Survey& survey) {
-  return layout.bytes() + ExpectedArenaBytes(survey.arena_row_bytes, layout.rows()) + layout.ArenaOverheadBytes();
+  return layout.bytes() + ArenaBytes(layout, survey) + layout.ArenaOverheadBytes();
 }
 
 ShuffleRoom ShuffleRoom::Of(const BudgetTerms& terms, const Survey& survey, int64_t data_rows) {
@@ -119,11 +125,11 @@ arrow::Result<BudgetDivision> BudgetDivision::Of(const BudgetTerms& terms, const
 
   // Beside windows, metadata and what decodes one chunk, slots are as large as the rest allows.
   const int64_t rest_bytes = budget_bytes - least.metadata_bytes - least.shuffle_bytes;
-  const int64_t overhead_bytes = OneBatchLayout(terms).ArenaOverheadBytes();
+  const SlotLayout batch = OneBatchLayout(terms);
   SlotSizing& sizing = division.sizing;
-  sizing = SlotSizing::Of(options, *terms.projection, *terms.schema, first.arena_row_bytes,
+  sizing = SlotSizing::Of(options, *terms.projection, *terms.schema, ArenaBytes(batch, first) + batch.BatchEndBytes(),
                           MostSlotRows(terms, first, division.shuffle, known_rows),
-                          rest_bytes - least.chunk_bytes - 3 * overhead_bytes);
+                          rest_bytes - least.chunk_bytes - 3 * batch.ArenaOverheadBytes());
   sizing.collate_slots += terms.gated_slots;
   Packing packing = terms.projection->packing;
   packing.has_whole_rows = options.shuffle;

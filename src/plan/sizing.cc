@@ -29,9 +29,8 @@ int64_t ExpectedArenaBytes(double arena_row_bytes, int64_t rows) {
 }
 
 SlotSizing SlotSizing::Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
-                          double arena_row_bytes, int64_t known_rows, int64_t room_bytes) {
+                          int64_t arena_bytes, int64_t known_rows, int64_t room_bytes) {
   SlotSizing sizing;
-  const int64_t arena_bytes = ExpectedArenaBytes(arena_row_bytes, options.batch_size);
   sizing.batch_bytes = std::max<int64_t>(1, SlotLayout::BatchBytes(schema, options.batch_size) + arena_bytes);
   // An eighth: three slots ahead beside the caller's take half, and decoding has room to be ahead as well.
   // What collate holds comes on top.

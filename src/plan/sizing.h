@@ -24,11 +24,11 @@ struct SlotSizing {
   /// That may be there at once before any is added for idle workers: with the caller's, and those that collate takes.
   int all_slots() const { return open_slots + 1 + collate_slots; }
 
-  /// \param arena_row_bytes  what rows of varying size are likely to take beside what each takes.
+  /// \param arena_bytes  what the rows of a batch are likely to take in arenas, with the batch's end.
   /// \param known_rows  of an epoch, or -1; slots are not made larger than the data.
   /// \param room_bytes  what the budget leaves for all slots; a small one gets small slots, down to one batch each.
   static SlotSizing Of(const LoaderOptions& options, const Projection& projection, const Schema& schema,
-                       double arena_row_bytes, int64_t known_rows, int64_t room_bytes);
+                       int64_t arena_bytes, int64_t known_rows, int64_t room_bytes);
 };
 
 /// What `rows` rows are likely to take in arenas: a slot has more than the average now and then.

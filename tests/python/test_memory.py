@@ -208,6 +208,31 @@ def test_a_large_row_in_each_column_is_an_error_or_read(tmp_path: Path, num_work
     assert all("raise memory_budget" in refusal for refusal in refusals)
 
 
+def test_tiny_batches_of_lists_do_not_make_slots_large() -> None:
+    """Clause 16: each batch begins at an aligned place in its slot, and what that takes counts."""
+    lists = pa.array([[[1]]] * 1000)
+    table = pa.table({"id": range(1000), "lists": lists})
+    for budget in ("512KiB", "4MiB", "16MiB"):
+        options = {"batch_size": 1, "format": "arrow", "memory_budget": budget}
+        with quiet_loader(table, filter=pc.field("id") > 2, **options) as loader:
+            got = [batch.column("lists").to_pylist() for batch in loader]
+            assert loader.explain().to_dict()["slot_bytes"] < 3 * MIB
+        assert sum(got, []) == lists[3:].to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["table", "parquet"])
+def test_few_long_rows_need_no_more_than_they_are(tmp_path: Path, kind: str) -> None:
+    """Clause 16: a slot is not set aside for a whole batch where the data set has fewer rows."""
+    table = pa.table({"text": ["x" * 300_000] * 8})
+    source: Any = table
+    if kind == "parquet":
+        source = tmp_path / "long.parquet"
+        pq.write_table(table, source, use_dictionary=False)
+    with quiet_loader(source, batch_size=1024, format="arrow", memory_budget="32MiB") as loader:
+        (batch,) = loader
+        assert batch.column("text").to_pylist() == table["text"].to_pylist()
+
+
 def test_explain_says_where_the_peak_may_grow(tmp_path: Path) -> None:
     """The predicted peak is no bound where slots are added for idle workers: the text says so."""
     path, options, _ = write_kind("many row groups", tmp_path)
