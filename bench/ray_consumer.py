@@ -13,6 +13,11 @@ stored-wide    rows of 1 kB that lie there already, windows of 8,192 rows, batch
 tiny           rows of 8 bytes in blocks of 1,000 rows, batches of 32: what a batch and a block cost
 breaks         five iterations left after the first batch
 
+Two bounds are no loaders. "fresh", in the first two cases, reads nothing, and each batch is a new tensor over
+memory that is always there: its waits are those of any process that has slept beside Ray's. "refs", in
+`throughput` and `tiny`, takes the references of the blocks and drops them: its rows per second are the map
+tasks' own.
+
 Each consumer is an actor, a process of its own. Every 50 ms the raylet is asked which objects of the store
 each process has mapped and references. Of the consumers together, the most at once: "mapped", what values of
 theirs lie in, so that it can be neither spilled nor evicted; "held", that and what they have references to;
@@ -40,6 +45,7 @@ import numpy as np
 from tabular import run_rounds
 
 ENGINES = ("ray", "penstock")
+BOUNDS = {"memory": ("fresh",), "memory-stored": ("fresh",), "throughput": ("refs",), "tiny": ("refs",)}
 CASES = (
     *("memory", "memory-stored", "throughput"),
     *("shuffle", "short-window", "stored", "stored-wide"),
@@ -141,6 +147,35 @@ class Consumer:
                 if step_s > 0:
                     time.sleep(step_s)
 
+    def wake(self, batches: int, rows: int, width: int, step_s: float) -> dict[str, Any]:
+        """The bound `fresh`: the seconds taken for each new tensor."""
+        import torch
+
+        memory = torch.zeros((rows, width // 8), dtype=torch.int64)
+        waits_s: list[float] = []
+        batch = None
+        for _ in range(batches):
+            asked = time.perf_counter()
+            batch = {"row": memory[:rows]}
+            waits_s.append(time.perf_counter() - asked)
+            time.sleep(step_s)
+        del batch
+        return {"waits_s": waits_s, "sizes": [rows] * batches}
+
+    def drop(self, part: Any) -> dict[str, Any]:
+        """The bound `refs`: the seconds waited for each bundle of references, and their rows."""
+        waits_s: list[float] = []
+        sizes: list[int] = []
+        bundles = part._to_ref_bundle_iterator()[0]
+        while True:
+            asked = time.perf_counter()
+            bundle = next(bundles, None)
+            if bundle is None:
+                return {"waits_s": waits_s, "sizes": sizes}
+            waits_s.append(time.perf_counter() - asked)
+            sizes.append(bundle.num_rows())
+            del bundle
+
     def threads_left(self) -> int:
         return threading.active_count() - self._threads_before
 
@@ -181,17 +216,14 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         taken = []
     else:
         taken = ray.get(
-            [
-                actor.take.remote(part, chosen["step_s"], arguments)
-                for actor, part in zip(actors, parts, strict=True)
-            ]
+            [_call(engine, actor, part, chosen) for actor, part in zip(actors, parts, strict=True)]
         )
     seconds = time.perf_counter() - started
     time.sleep(SETTLE_S)
     left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))
     left_mib = max(0.0, watch.now_mib() - before_mib)
     watch.stop()
-    if taken:
+    if taken and engine in ENGINES:
         _check(engine, np.concatenate([each["ids"] for each in taken]), chosen["blocks"] * chosen["rows"])
     version = ray.__version__
     ray.shutdown()
@@ -202,12 +234,28 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         "uncounted_mib": watch.kept.uncounted / harness.MIB,
         "store_mib": watch.peak_bytes / harness.MIB,
         "spilled_mib": watch.spilled_bytes / harness.MIB,
-        "short": sum(size != arguments["batch_size"] for each in taken for size in each["sizes"][:-1]),
+        "short": sum(
+            size != arguments["batch_size"]
+            for each in taken
+            for size in each["sizes"][:-1]
+            if engine in ENGINES
+        ),
         "uneven": np.ptp([len(each["sizes"]) for each in taken] or [0]).item(),
         "left_threads": left_threads,
         "left_mib": left_mib,
         "version": version,
     }
+
+
+def _call(engine: str, actor: Any, part: Any, chosen: dict[str, Any]) -> Any:
+    """What the actor has to do, begun."""
+    if engine == "refs":
+        return actor.drop.remote(part)
+    if engine == "fresh":
+        rows = chosen["arguments"]["batch_size"]
+        batches = chosen["blocks"] * chosen["rows"] // chosen["shards"] // rows
+        return actor.wake.remote(batches, rows, chosen["width"], chosen["step_s"])
+    return actor.take.remote(part, chosen["step_s"], chosen["arguments"])
 
 
 def _check(engine: str, ids: np.ndarray, rows: int) -> None:
@@ -218,7 +266,7 @@ def _check(engine: str, ids: np.ndarray, rows: int) -> None:
 def _waits(taken: list[dict[str, Any]], seconds: float) -> dict[str, float]:
     waits_ms = sorted(1e3 * wait for each in taken for wait in each["waits_s"][1:]) or [0.0]
     return {
-        "rows_per_s": sum(len(each["ids"]) for each in taken) / seconds,
+        "rows_per_s": sum(sum(each["sizes"]) for each in taken) / seconds,
         "first_batch_s": max((each["waits_s"][0] for each in taken), default=0.0),
         "wait_mean_ms": statistics.mean(waits_ms),
         "wait_p50_ms": statistics.median(waits_ms),
@@ -270,7 +318,7 @@ def main() -> None:
     for case in args.cases.split(","):
         print(f"\n{case}: {describe(settings(case, args.quick))}")
         runs = run_rounds(
-            list(ENGINES),
+            [*ENGINES, *BOUNDS.get(case, ())],
             args.repeats,
             lambda engine, case=case: harness.in_child(
                 "ray_consumer", "measure", timeout_s=TIMEOUT_S, engine=engine, case=case, quick=args.quick
