@@ -293,7 +293,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Counts what gave memory back; the starved look at it.
   int freeing_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Done, but with memory still to give back.
-  bool is_retrying_ PENSTOCK_GUARDED_BY(mu_) = false;  // A task that was refused memory tries again.
+  bool is_retrying_ PENSTOCK_GUARDED_BY(mu_) = false;  // A task that was refused memory tries again...
+  bool is_last_try_ PENSTOCK_GUARDED_BY(mu_) = false;  // ... and nobody else is to take what was freed for it.
 
   // The plan.
   PlanCursor cursor_;  // Belongs to the plan task in flight.

@@ -18,7 +18,7 @@ void Scheduler::AddLaneLocked(Lane* lane) {
 bool Scheduler::HasMorselLocked() const { return !lanes_.empty() && std::get<0>(*lanes_.begin()) < slot_end_; }
 
 bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
-  if (is_stopping_) return false;
+  if (is_stopping_ || is_last_try_) return false;
   while (AdmitLocked()) {
   }
   if (!unfetched_.empty()) {
@@ -251,7 +251,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
       const bool is_last_try = is_alone && !IsAheadLocked(*chunk, stream);
       if (stream.starved_at == num_freed_ && !is_last_try) continue;
       is_retrying_ = task->is_retry = true;
-      task->is_last_try = is_last_try;
+      is_last_try_ = task->is_last_try = is_last_try;
       if (task->is_last_try) {
         SuspendOthersLocked(nullptr, &stream, doomed);
         DropAheadLocked(sequence, doomed);
@@ -267,7 +267,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   Lane* taken = *lane;
   starved_lanes_.erase(lane);
   is_retrying_ = task->is_retry = true;
-  task->is_last_try = is_alone;
+  is_last_try_ = task->is_last_try = is_alone;
   if (task->is_last_try) {
     SuspendOthersLocked(taken, nullptr, doomed);
     DropAheadLocked(taken->chunk->sequence, doomed);
@@ -283,6 +283,7 @@ bool Scheduler::TakeMakeRoomLocked(Task* task, Doomed* doomed) {
   SuspendOthersLocked(nullptr, nullptr, doomed);
   DropUnplacedLocked(doomed);
   task->kind = Task::Kind::kMakeRoom;
+  is_last_try_ = task->is_last_try = true;
   return true;
 }
 
@@ -307,7 +308,8 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream,
 }
 
 Lack Scheduler::LackLocked() const {
-  if (!starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_) return Lack::kBudget;
+  if (is_last_try_ || !starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_)
+    return Lack::kBudget;
   if (IsStarvedForArenasLocked()) return Lack::kBudget;
   if (HasStarvedStreamLocked()) return Lack::kBudget;
   // Something could be done if more slots were open.
