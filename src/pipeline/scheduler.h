@@ -174,6 +174,17 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool MayDecodeAheadLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomAheadLocked(int64_t bytes) const PENSTOCK_REQUIRES(mu_);
   bool MayOpenAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  /// `is` takes a chunk and one of its streams. Not analysed within: where it needs the mutex, that is taken for
+  /// another.
+  template <typename Predicate>
+  bool AnyStreamLocked(const Predicate& is) const PENSTOCK_REQUIRES(mu_) PENSTOCK_NO_THREAD_SAFETY_ANALYSIS {
+    for (const auto& [sequence, chunk] : chunks_) {
+      for (const PieceStream& stream : chunk->streams) {
+        if (is(*chunk, stream)) return true;
+      }
+    }
+    return false;
+  }
   bool HasStarvedStreamLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsAheadLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   bool IsHeldBackLocked() const PENSTOCK_REQUIRES(mu_);

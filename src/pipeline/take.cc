@@ -150,11 +150,7 @@ bool Scheduler::MayOpenAheadLocked() const {
 }
 
 bool Scheduler::HasStarvedStreamLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [](const auto& each) {
-    const auto& streams = each.second->streams;
-    return std::any_of(streams.begin(), streams.end(),
-                       [](const PieceStream& stream) { return stream.starved_at >= 0; });
-  });
+  return AnyStreamLocked([](const Chunk&, const PieceStream& stream) { return stream.starved_at >= 0; });
 }
 
 // Whether no open slot waits for the stream's next piece.
@@ -181,12 +177,8 @@ int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream
 }
 
 bool Scheduler::HasPieceLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-    const Chunk& chunk = *each.second;
-    return std::any_of(chunk.streams.begin(), chunk.streams.end(),
-                       [&](const PieceStream& stream)
-                           PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < slot_end_; });
-  });
+  return AnyStreamLocked([&](const Chunk& chunk, const PieceStream& stream)
+                             PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < slot_end_; });
 }
 
 bool Scheduler::TakeOldestLocked(Task* task) {
@@ -319,21 +311,14 @@ Lack Scheduler::LackLocked() const {
 
 // Whether a worker decodes what others could decode the like of ahead.
 bool Scheduler::IsDecodingLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) {
-    const auto& streams = each.second->streams;
-    return std::any_of(streams.begin(), streams.end(), [&](const PieceStream& stream) {
-      return stream.is_in_flight && IsPlacedInOrder(stream.number);
-    });
-  });
+  return AnyStreamLocked(
+      [&](const Chunk&, const PieceStream& stream) { return stream.is_in_flight && IsPlacedInOrder(stream.number); });
 }
 
 // Whether blocks that wait for slots keep a stream from being decoded further.
 bool Scheduler::IsHeldBackLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-    return std::any_of(each.second->streams.begin(), each.second->streams.end(),
-                       [&](const PieceStream& stream)
-                           PENSTOCK_REQUIRES(mu_) { return !stream.is_done && stream.ready_blocks >= kBlocksAhead; });
-  });
+  return AnyStreamLocked(
+      [](const Chunk&, const PieceStream& stream) { return !stream.is_done && stream.ready_blocks >= kBlocksAhead; });
 }
 
 }  // namespace penstock
