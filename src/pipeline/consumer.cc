@@ -136,12 +136,8 @@ bool Scheduler::IsStarvedLocked() const {
     return true;
   }
   return plan_.is_counted() &&
-         std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-           const Chunk& chunk = *each.second;
-           return std::any_of(chunk.streams.begin(), chunk.streams.end(),
-                              [&](const PieceStream& stream) PENSTOCK_REQUIRES(mu_) {
-                                return stream.starved_at >= 0 && IsWantedLocked(WorkPlaceOf(chunk, stream));
-                              });
+         AnyStreamLocked([&](const Chunk& chunk, const PieceStream& stream) PENSTOCK_REQUIRES(mu_) {
+           return stream.starved_at >= 0 && IsWantedLocked(WorkPlaceOf(chunk, stream));
          });
 }
 

@@ -77,7 +77,7 @@ struct Lane {
 /// Some columns of a row group on their way through Arrow: read piece by piece, one piece at a time, beside the row
 /// group's other streams.
 ///
-/// Guarded by the scheduler's mutex but for `reader`, which belongs to the piece task in flight.
+/// Guarded by the scheduler's mutex but for `reader` and `filtered_end_row`, which belong to the piece task in flight.
 struct PieceStream {
   int number = 0;            ///< Position in Chunk::streams; the same columns of varying size in every row group.
   std::vector<int> outputs;  ///< Positions in Projection::outputs.
@@ -100,7 +100,9 @@ struct PieceStream {
     int64_t end_row = 0;
   };
   std::deque<Unplaced> unplaced;
-  arrow::Status failure;  ///< Discovered plans: of the piece after those in `unplaced`.
+  arrow::Status failure;         ///< Discovered plans: of the piece after those in `unplaced`.
+  bool is_passed_over = false;   ///< The failure is counted when its turn comes, and is no more than that.
+  int64_t filtered_end_row = 0;  ///< Rows before it that were filtered away are counted.
   std::unique_ptr<PieceReader> reader;
 
   bool is_at_lost() const { return next_row >= lost_begin_row && next_row < lost_end_row; }

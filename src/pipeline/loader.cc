@@ -315,6 +315,7 @@ arrow::Status LoaderImpl::StartEpoch() {
   ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
   has_failed_ = false;
   ARROW_RETURN_NOT_OK(epoch->Start());
+  order_->Began(start);
   MutexLock lock(epoch_mu_);
   epoch_ = std::move(epoch);
   return arrow::Status::OK();

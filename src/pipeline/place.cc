@@ -2,6 +2,7 @@
 #include <arrow/array/array_primitive.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "pipeline/explode.h"
 #include "pipeline/scheduler.h"
@@ -72,6 +73,9 @@ void Scheduler::PlaceLocked(int number, Doomed* doomed) {
         SetTotalLocked(frontier_row_);
         return;
       }
+      // Not before its turn: until then it may be dropped, and met again.
+      if (stream.is_passed_over) stream.failure = CountError(std::exchange(stream.failure, arrow::Status::OK()));
+      stream.is_passed_over = false;
       if (!stream.failure.ok()) {
         doomed->Add(FailLocked({frontier_row_, 0}, stream.failure));
         return;
@@ -224,9 +228,8 @@ void Scheduler::DropUnplacedLocked(Doomed* doomed) {
   }
 }
 
-// What waits for its place in row groups behind this one. An error that was counted is not to be met again.
+// What waits for its place in row groups behind this one.
 void Scheduler::DropAheadLocked(int64_t sequence, Doomed* doomed) {
-  if (plan_.skips_errors) return;
   for (auto chunk = chunks_.upper_bound(sequence); chunk != chunks_.end(); ++chunk) {
     for (PieceStream& stream : chunk->second->streams) DropBlocks(&stream, /*keeps_first=*/false, doomed);
   }
@@ -238,8 +241,8 @@ void Scheduler::DropBlocks(PieceStream* stream, bool keeps_first, Doomed* doomed
   const size_t keep = keeps_first || (!stream->unplaced.empty() && stream->unplaced.front().next_row > 0) ? 1 : 0;
   if (stream->unplaced.size() <= keep) return;
   stream->next_row = stream->unplaced[keep].block->piece.first_row;
-  stream->is_done = false;
-  stream->failure = arrow::Status::OK();
+  stream->is_done = stream->is_passed_over = false;
+  doomed->Add(std::exchange(stream->failure, arrow::Status::OK()));
   while (stream->unplaced.size() > keep) {
     doomed->blocks.push_back(std::move(stream->unplaced.back().block));
     stream->unplaced.pop_back();

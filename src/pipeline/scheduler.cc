@@ -103,6 +103,7 @@ void Scheduler::RunTask(Task& task, Doomed made_room) {
   if (!doomed.empty()) Destroy(std::move(doomed));
   --running_tasks_;  // Not before its memory is given back: who is then alone has all there is.
   if (task.is_retry) is_retrying_ = false;
+  if (task.is_last_try) is_last_try_ = false;
   if (failed_slot_ != kNever) ready_.NotifyOne();
 }
 

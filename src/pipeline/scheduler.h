@@ -174,6 +174,17 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   bool MayDecodeAheadLocked() const PENSTOCK_REQUIRES(mu_);
   bool HasRoomAheadLocked(int64_t bytes) const PENSTOCK_REQUIRES(mu_);
   bool MayOpenAheadLocked() const PENSTOCK_REQUIRES(mu_);
+  /// `is` takes a chunk and one of its streams. Not analysed within: where it needs the mutex, that is taken for
+  /// another.
+  template <typename Predicate>
+  bool AnyStreamLocked(const Predicate& is) const PENSTOCK_REQUIRES(mu_) PENSTOCK_NO_THREAD_SAFETY_ANALYSIS {
+    for (const auto& [sequence, chunk] : chunks_) {
+      for (const PieceStream& stream : chunk->streams) {
+        if (is(*chunk, stream)) return true;
+      }
+    }
+    return false;
+  }
   bool HasStarvedStreamLocked() const PENSTOCK_REQUIRES(mu_);
   bool IsAheadLocked(const Chunk& chunk, const PieceStream& stream) const PENSTOCK_REQUIRES(mu_);
   bool IsHeldBackLocked() const PENSTOCK_REQUIRES(mu_);
@@ -293,7 +304,8 @@ class Scheduler : public SlotGiver, public std::enable_shared_from_this<Schedule
   int running_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t num_freed_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Counts what gave memory back; the starved look at it.
   int freeing_tasks_ PENSTOCK_GUARDED_BY(mu_) = 0;     // Done, but with memory still to give back.
-  bool is_retrying_ PENSTOCK_GUARDED_BY(mu_) = false;  // A task that was refused memory tries again.
+  bool is_retrying_ PENSTOCK_GUARDED_BY(mu_) = false;  // A task that was refused memory tries again...
+  bool is_last_try_ PENSTOCK_GUARDED_BY(mu_) = false;  // ... and nobody else is to take what was freed for it.
 
   // The plan.
   PlanCursor cursor_;  // Belongs to the plan task in flight.

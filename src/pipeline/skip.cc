@@ -88,7 +88,8 @@ bool Scheduler::PassOverLocked(Chunk* chunk, PieceStream* stream, const Outcome&
     stream->error = outcome.status.message();
     return true;
   }
-  stream->failure = CountError(outcome.status);
+  stream->failure = outcome.status;
+  stream->is_passed_over = true;
   stream->is_done = true;
   return true;
 }

@@ -138,7 +138,7 @@ int64_t Scheduler::GrowAfterNsLocked() const {
 // when the one column of a row group is one worker's; else one slot more. A quarter of the budget is left to decoding.
 // \return whether a slot is to be opened.
 bool Scheduler::GrowLocked() {
-  if (idle_for_slot_ == 0 || is_stopping_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
+  if (idle_for_slot_ == 0 || is_stopping_ || is_last_try_ || slot_end_ + mapping_slots_ >= failed_slot_) return false;
   if (lanes_.empty() && IsDecodingLocked()) {
     blocks_ahead_ = std::min(2 * blocks_ahead_, kMostBlocksAhead);
     WakeOneLocked();

@@ -18,7 +18,7 @@ void Scheduler::AddLaneLocked(Lane* lane) {
 bool Scheduler::HasMorselLocked() const { return !lanes_.empty() && std::get<0>(*lanes_.begin()) < slot_end_; }
 
 bool Scheduler::TakeLocked(Task* task, Doomed* doomed) {
-  if (is_stopping_) return false;
+  if (is_stopping_ || is_last_try_) return false;
   while (AdmitLocked()) {
   }
   if (!unfetched_.empty()) {
@@ -150,11 +150,7 @@ bool Scheduler::MayOpenAheadLocked() const {
 }
 
 bool Scheduler::HasStarvedStreamLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [](const auto& each) {
-    const auto& streams = each.second->streams;
-    return std::any_of(streams.begin(), streams.end(),
-                       [](const PieceStream& stream) { return stream.starved_at >= 0; });
-  });
+  return AnyStreamLocked([](const Chunk&, const PieceStream& stream) { return stream.starved_at >= 0; });
 }
 
 // Whether no open slot waits for the stream's next piece.
@@ -181,12 +177,8 @@ int64_t Scheduler::PieceSlotLocked(const Chunk& chunk, const PieceStream& stream
 }
 
 bool Scheduler::HasPieceLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-    const Chunk& chunk = *each.second;
-    return std::any_of(chunk.streams.begin(), chunk.streams.end(),
-                       [&](const PieceStream& stream)
-                           PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < slot_end_; });
-  });
+  return AnyStreamLocked([&](const Chunk& chunk, const PieceStream& stream)
+                             PENSTOCK_REQUIRES(mu_) { return PieceSlotLocked(chunk, stream) < slot_end_; });
 }
 
 bool Scheduler::TakeOldestLocked(Task* task) {
@@ -251,7 +243,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
       const bool is_last_try = is_alone && !IsAheadLocked(*chunk, stream);
       if (stream.starved_at == num_freed_ && !is_last_try) continue;
       is_retrying_ = task->is_retry = true;
-      task->is_last_try = is_last_try;
+      is_last_try_ = task->is_last_try = is_last_try;
       if (task->is_last_try) {
         SuspendOthersLocked(nullptr, &stream, doomed);
         DropAheadLocked(sequence, doomed);
@@ -267,7 +259,7 @@ bool Scheduler::TakeStarvedLocked(Task* task, Doomed* doomed) {
   Lane* taken = *lane;
   starved_lanes_.erase(lane);
   is_retrying_ = task->is_retry = true;
-  task->is_last_try = is_alone;
+  is_last_try_ = task->is_last_try = is_alone;
   if (task->is_last_try) {
     SuspendOthersLocked(taken, nullptr, doomed);
     DropAheadLocked(taken->chunk->sequence, doomed);
@@ -283,6 +275,7 @@ bool Scheduler::TakeMakeRoomLocked(Task* task, Doomed* doomed) {
   SuspendOthersLocked(nullptr, nullptr, doomed);
   DropUnplacedLocked(doomed);
   task->kind = Task::Kind::kMakeRoom;
+  is_last_try_ = task->is_last_try = true;
   return true;
 }
 
@@ -307,7 +300,8 @@ void Scheduler::SuspendOthersLocked(const Lane* lane, const PieceStream* stream,
 }
 
 Lack Scheduler::LackLocked() const {
-  if (!starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_) return Lack::kBudget;
+  if (is_last_try_ || !starved_lanes_.empty() || is_admission_refused_ || plan_starved_at_ == num_freed_)
+    return Lack::kBudget;
   if (IsStarvedForArenasLocked()) return Lack::kBudget;
   if (HasStarvedStreamLocked()) return Lack::kBudget;
   // Something could be done if more slots were open.
@@ -317,21 +311,14 @@ Lack Scheduler::LackLocked() const {
 
 // Whether a worker decodes what others could decode the like of ahead.
 bool Scheduler::IsDecodingLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) {
-    const auto& streams = each.second->streams;
-    return std::any_of(streams.begin(), streams.end(), [&](const PieceStream& stream) {
-      return stream.is_in_flight && IsPlacedInOrder(stream.number);
-    });
-  });
+  return AnyStreamLocked(
+      [&](const Chunk&, const PieceStream& stream) { return stream.is_in_flight && IsPlacedInOrder(stream.number); });
 }
 
 // Whether blocks that wait for slots keep a stream from being decoded further.
 bool Scheduler::IsHeldBackLocked() const {
-  return std::any_of(chunks_.begin(), chunks_.end(), [&](const auto& each) PENSTOCK_REQUIRES(mu_) {
-    return std::any_of(each.second->streams.begin(), each.second->streams.end(),
-                       [&](const PieceStream& stream)
-                           PENSTOCK_REQUIRES(mu_) { return !stream.is_done && stream.ready_blocks >= kBlocksAhead; });
-  });
+  return AnyStreamLocked(
+      [](const Chunk&, const PieceStream& stream) { return !stream.is_done && stream.ready_blocks >= kBlocksAhead; });
 }
 
 }  // namespace penstock

@@ -56,6 +56,16 @@ void CutAt(int64_t end_row, PieceReader::Piece* piece) {
   piece->rows_read = end_row - piece->first_row;
 }
 
+// Rows of the piece, from this one of the chunk on, that the filter left out.
+int64_t NumFilteredFrom(int64_t begin_row, const PieceReader::Piece& piece) {
+  begin_row = std::max(begin_row, piece.first_row);
+  const int64_t rows = piece.first_row + piece.rows_read - begin_row;
+  if (rows <= 0 || piece.row_numbers == nullptr) return 0;
+  const auto& numbers = static_cast<const arrow::Int64Array&>(*piece.row_numbers);
+  const int64_t* end = numbers.raw_values() + numbers.length();
+  return rows - (end - std::lower_bound(numbers.raw_values(), end, begin_row));
+}
+
 arrow::Status InColumn(const arrow::Status& status, const Chunk& chunk, const std::string& column) {
   if (status.ok()) return status;
   return status.WithMessage(chunk.spec.Where(), ", column '", column, "': ", status.message());
@@ -134,7 +144,8 @@ Scheduler::Outcome Scheduler::ExecutePiece(const Task& task) {
   outcome.status = Prepare(chunk, stream, &*piece);
   outcome.is_row_error = !outcome.status.ok();
   if (!outcome.status.ok()) return outcome;
-  plan_.stats->AddFiltered(piece->rows_read - piece->rows->num_rows());
+  plan_.stats->AddFiltered(NumFilteredFrom(stream.filtered_end_row, *piece));
+  stream.filtered_end_row = std::max(stream.filtered_end_row, piece->first_row + piece->rows_read);
   if (plan_.projection->packing.is_any()) {
     const int64_t skip_items = piece->first_row == chunk.spec.first_row ? chunk.spec.skip_items : 0;
     outcome.status = Explode(*plan_.projection, stream.outputs, skip_items, chunk.pool.get(), &*piece);

@@ -181,11 +181,12 @@ arrow::Result<SourcePlace> Order::PlaceOf(const Input& opened, int64_t number, i
   return place_in(*again);
 }
 
-EpochRun Order::ItemsOf(const Catalog& catalog, const EpochRun& run, int64_t* given_rows, Start* start) const {
+EpochRun Order::ItemsOf(const Catalog& catalog, const EpochRun& run, Start* start) const {
   const int64_t share_rows = ShareRows(EpochRows(catalog), options_->world_size, options_->uneven);
-  *given_rows = share_rows - CountRows(run.ranges(0));
+  start->given_rows = share_rows - CountRows(run.ranges(0));
   const int64_t share_begin = options_->rank * share_rows;
-  const int64_t begin = share_begin + *given_rows - AgainRows(*given_rows), end = share_begin + share_rows;
+  const int64_t begin = share_begin + start->given_rows - AgainRows(start->given_rows);
+  const int64_t end = share_begin + share_rows;
   start->limit = end - begin;
   const auto item_of = [&](int64_t row) { return std::min(row * projection_->packing.length, catalog.num_rows()); };
   return EpochRun(run.epoch(0), RowRange{item_of(begin), item_of(end)});
@@ -193,18 +194,20 @@ EpochRun Order::ItemsOf(const Catalog& catalog, const EpochRun& run, int64_t* gi
 
 arrow::Result<Order::Start> Order::StartRun() {
   std::optional<EpochRun> run;
-  int64_t first_epoch = 0, given_rows = 0, given_items = 0;
+  Start start;
+  int64_t first_epoch = 0;
   {
     MutexLock lock(mu_);
-    run = std::exchange(pending_, std::nullopt);
+    run = pending_;
     first_epoch = next_epoch_;
-    if (run) given_rows = given_rows_;
-    if (run) given_items = given_items_;
+    start.times_asked = times_asked_;
+    if (run) start.given_rows = given_rows_;
+    if (run) start.skip_items = given_items_;
   }
-  Start start;
-  start.skip_items = given_items;
   start.is_shuffled = options_->shuffle;
-  if (!is_counted() && options_->limit) start.limit = *options_->limit - (given_rows - AgainRows(given_rows));
+  if (!is_counted() && options_->limit) {
+    start.limit = *options_->limit - (start.given_rows - AgainRows(start.given_rows));
+  }
   ShufflePlan shuffle{options_->seed, MixesPackedRows() ? 0 : window_rows_, kUnknownRows};
   if (run || is_divided()) {
     ARROW_ASSIGN_OR_RAISE(auto catalog, ReadCatalog());
@@ -214,9 +217,9 @@ arrow::Result<Order::Start> Order::StartRun() {
       run = EpochRun(epoch_rows, Ranks(), first_epoch, options_->epochs);
     }
     shuffle.epoch_rows = catalog->num_rows();
-    EpochRun read = CountsPackedRows() ? ItemsOf(*catalog, *run, &given_rows, &start) : *run;
+    EpochRun read = CountsPackedRows() ? ItemsOf(*catalog, *run, &start) : *run;
     start.cursor = CursorOf(std::move(catalog), std::move(read));
-    start.cursor.set_skip_items(given_items);
+    start.cursor.set_skip_items(start.skip_items);
     if (options_->shuffle) start.cursor.set_shuffle(shuffle, ledger_);
   } else {
     run = EpochRun(first_epoch);
@@ -235,23 +238,29 @@ arrow::Result<Order::Start> Order::StartRun() {
     // Their windows are numbered through all epochs of the run, and keyed by the last, which is the same after a
     // resume.
     shuffle = {options_->seed, window_rows_, kUnknownRows};
-    start.windows = WindowCursor(shuffle, EpochRun(run->epoch(run->num_epochs() - 1), given_rows));
+    start.windows = WindowCursor(shuffle, EpochRun(run->epoch(run->num_epochs() - 1), start.given_rows));
     start.rows = kUnknownRows;
   } else if (options_->shuffle) {
     start.windows = WindowCursor(shuffle, *run);
     start.rows = run->num_rows();
   }
+  start.run = std::move(*run);
+  return start;
+}
+
+void Order::Began(const Start& start) {
   MutexLock lock(mu_);
-  next_epoch_ = run->epoch(run->num_epochs());
-  dropped_rows_ = run->dropped_rows();
-  repeated_rows_ = run->repeated_rows();
-  run_ = std::move(run);
+  dropped_rows_ = start.run.dropped_rows();
+  repeated_rows_ = start.run.repeated_rows();
+  run_ = start.run;
   had_.clear();
   on_the_way_.clear();
   is_all_taken_ = false;
-  given_rows_ = given_rows;
-  given_items_ = given_items;
-  return start;
+  if (times_asked_ != start.times_asked) return;  // What was asked for meanwhile comes next.
+  pending_.reset();
+  next_epoch_ = start.run.epoch(start.run.num_epochs());
+  given_rows_ = start.given_rows;
+  given_items_ = start.skip_items;
 }
 
 void Order::Took(const BatchOrigin* origin) {
@@ -363,6 +372,7 @@ arrow::Status Order::Resume(std::vector<EpochState> states) {
   ARROW_RETURN_NOT_OK(CheckState(state, own));
   ARROW_ASSIGN_OR_RAISE(EpochRun run, EpochRun::Resume(EpochRows(*catalog), Ranks(), state, state.epochs_left));
   MutexLock lock(mu_);
+  ++times_asked_;
   next_epoch_ = run.epoch(run.num_epochs());
   pending_ = std::move(run);
   given_rows_ = state.given_rows;
@@ -377,6 +387,7 @@ arrow::Status Order::SetEpoch(int64_t epoch) {
   MutexLock lock(mu_);
   // A loop that says which epoch begins says so for the one that it goes on with, too.
   if (pending_ && pending_->epoch(0) == epoch) return arrow::Status::OK();
+  ++times_asked_;
   pending_.reset();
   next_epoch_ = epoch;
   return arrow::Status::OK();

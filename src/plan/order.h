@@ -42,9 +42,14 @@ class Order {
     bool is_shuffled = false;      ///< What the cursor reads is to be mixed...
     WindowCursor windows;          ///< ... within these windows.
     int64_t rows = 0;              ///< Given; where it is shuffled. kUnknownRows: as many as come.
+    EpochRun run;                  ///< For Began(), as what follows.
+    int64_t given_rows = 0;
+    int64_t times_asked = 0;
   };
-  /// The next iteration: what Resume() asked for, or the next epoch.
+  /// The next iteration: what Resume() asked for, or the next epoch. It stays the next one until Began().
   arrow::Result<Start> StartRun() PENSTOCK_EXCLUDES(mu_, catalog_mu_);
+  /// Nothing can fail any more: the iteration is the present one, and what Resume() asked for is done with.
+  void Began(const Start& start) PENSTOCK_EXCLUDES(mu_);
 
   /// A batch has left the scheduler, or `nullptr`: there are no more.
   void Took(const BatchOrigin* origin) PENSTOCK_EXCLUDES(mu_);
@@ -105,7 +110,7 @@ class Order {
   int64_t AgainRows(int64_t given_rows) const { return MixesPackedRows() ? given_rows % window_rows_ : 0; }
   /// What is read for the packed rows that are left to give in `run`, as a run of the catalog's items. Sets the limit,
   /// and how many rows of this rank's share were given.
-  EpochRun ItemsOf(const Catalog& catalog, const EpochRun& run, int64_t* given_rows, Start* start) const;
+  EpochRun ItemsOf(const Catalog& catalog, const EpochRun& run, Start* start) const;
   /// See PlanCursor::PlaceOf.
   arrow::Result<SourcePlace> PlaceOf(const Input& opened, int64_t number, int chunk, int64_t position);
   PlanCursor CursorOf(std::shared_ptr<const Catalog> catalog, EpochRun run);
@@ -123,6 +128,7 @@ class Order {
   EpochState own_ PENSTOCK_GUARDED_BY(mu_);  // What every state of this loader has in common.
   InputsDigest seen_ PENSTOCK_GUARDED_BY(mu_);
   int64_t next_epoch_ PENSTOCK_GUARDED_BY(mu_) = 0;
+  int64_t times_asked_ PENSTOCK_GUARDED_BY(mu_) = 0;          // For an iteration, by Resume() and SetEpoch().
   std::optional<EpochRun> pending_ PENSTOCK_GUARDED_BY(mu_);  // Asked for by Resume().
   std::optional<EpochRun> run_ PENSTOCK_GUARDED_BY(mu_);      // The present iteration, or the one before its end.
   RowRanges had_ PENSTOCK_GUARDED_BY(mu_);                    // Of the run, by the user.

@@ -89,23 +89,29 @@ class GatedFiles : public arrow::fs::LocalFileSystem {
 class DecodeAheadTest : public testing::Test {
  protected:
   // Two row groups of 32 MiB in one column of lists; item i of the file is i.
-  DecodeAheadTest() {
+  // \param more_items  that the last row of the first row group has beside those that each has.
+  void Write(int64_t more_items = 0) {
     arrow::ListBuilder lists(arrow::default_memory_pool(), std::make_shared<arrow::Int32Builder>());
     auto& items = static_cast<arrow::Int32Builder&>(*lists.value_builder());
     for (int64_t row = 0; row < 2 * kGroupRows; ++row) {
       EXPECT_TRUE(lists.Append().ok());
-      for (int64_t i = 0; i < kItems; ++i) EXPECT_TRUE(items.Append(static_cast<int32_t>(row * kItems + i)).ok());
+      const int64_t row_items = row == kGroupRows - 1 ? kItems + more_items : kItems;
+      for (int64_t i = 0; i < row_items; ++i) EXPECT_TRUE(items.Append(static_cast<int32_t>(num_items_++)).ok());
     }
     parquet::WriterProperties::Builder properties;
     properties.disable_dictionary()->data_pagesize(64 << 10);
     WriteParquet(path_, *TableOf({{"items", lists.Finish().ValueOrDie()}}), kGroupRows, properties.build());
+  }
 
+  // The first row group is held up after a quarter of it, until `ahead_bytes` of the second are read.
+  void HoldUntil(int64_t ahead_bytes) {
     const auto file = Open(path_).ValueOrDie();
     const auto first = file->metadata->RowGroup(0)->ColumnChunk(0);
     const auto second = file->metadata->RowGroup(1)->ColumnChunk(0);
-    gate_.held_from = first->data_page_offset() + first->total_compressed_size() / 4;
-    gate_.held_before = gate_.opens_at = second->data_page_offset();
-    gate_.opens_before = gate_.opens_at + second->total_compressed_size() / 2;  // A footer is read with what is before.
+    gate_.held_from = first->data_page_offset() + (8 << 20);
+    gate_.held_before = second->data_page_offset();
+    gate_.opens_at = second->data_page_offset() + ahead_bytes;
+    gate_.opens_before = second->data_page_offset() + second->total_compressed_size() * 7 / 8;  // Behind: the footer.
   }
 
   LoaderOptions Options() {
@@ -131,17 +137,52 @@ class DecodeAheadTest : public testing::Test {
       const auto* items = reinterpret_cast<const int32_t*>(ragged.values);
       for (int64_t i = 0; i < ragged.num_values; ++i) ASSERT_EQ(items[i], next++);
     }
-    EXPECT_EQ(next, 2 * kGroupRows * kItems);
+    EXPECT_EQ(next, num_items_);
     EXPECT_FALSE(gate_.is_given_up) << "nobody read the second row group while the first was held up";
-    EXPECT_LE((*loader)->Memory().total.peak_bytes, (*loader)->Memory().budget_bytes);
+    memory_ = (*loader)->Memory();
+    EXPECT_LE(memory_.total.peak_bytes, memory_.budget_bytes);
   }
 
   TempFolder folder_;
   const std::string path_ = folder_.File("lists.parquet");
+  int64_t num_items_ = 0;
   Gate gate_;
+  MemoryReport memory_;
 };
 
-TEST_F(DecodeAheadTest, TheNextRowGroupIsDecodedWhileOneWorkerHasTheFirst) { ExpectAllRows(Options()); }
+TEST_F(DecodeAheadTest, TheNextRowGroupIsDecodedWhileOneWorkerHasTheFirst) {
+  Write();
+  HoldUntil(0);
+  ExpectAllRows(Options());
+}
+
+// With a filter, some pieces of the next row group are decoded in any case: it is more than these.
+TEST_F(DecodeAheadTest, SoIsThatOfAFilter) {
+  Write();
+  HoldUntil(10 << 20);
+  LoaderOptions options = Options();
+  options.memory_budget_bytes = 64 << 20;  // Pieces with a filter are promised more.
+  options.filter =
+      std::make_shared<arrow::compute::Expression>(arrow::compute::is_valid(arrow::compute::field_ref("items")));
+  ExpectAllRows(std::move(options));
+}
+
+TEST_F(DecodeAheadTest, AQuarterOfTheBudgetIsLeft) {
+  Write();
+  HoldUntil(10 << 20);
+  ExpectAllRows(Options());
+  EXPECT_LE(memory_.total.peak_bytes, memory_.budget_bytes / 4 * 3);
+}
+
+// The last row of the first row group takes more than that quarter: what is ahead of it goes, and nobody brings it back
+// meanwhile.
+TEST_F(DecodeAheadTest, WhatIsAheadMakesRoomForWhatComesBefore) {
+  Write(/*more_items=*/2 << 20);
+  HoldUntil(20 << 20);
+  LoaderOptions options = Options();
+  options.memory_budget_bytes = 64 << 20;
+  ExpectAllRows(std::move(options));
+}
 
 }  // namespace
 }  // namespace penstock

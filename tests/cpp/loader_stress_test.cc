@@ -7,9 +7,11 @@
 #include <arrow/record_batch.h>
 #include <arrow/table.h>
 #include <gtest/gtest.h>
+#include <parquet/metadata.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <random>
 
 #include "penstock/loader.h"
@@ -184,6 +186,89 @@ TEST(LoaderStressTest, BudgetsCloseToTheLeast) {
     ASSERT_TRUE(loader.ok()) << loader.status();
     for (int epoch = 0; epoch < 2; ++epoch) ExpectOneEpoch(**loader, data, first_row);
     ExpectKeptToItsBudget(**loader, options.memory_budget_bytes);
+  });
+}
+
+// Overwrites the second half of a column of some row groups: it cannot be read from some row on.
+void Damage(const std::string& path, const std::string& column, Random& random) {
+  const auto metadata = source_testing::Open(path).ValueOrDie()->metadata;
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  for (int i = 0; i < metadata->num_row_groups(); ++i) {
+    if (Between(random, 0, 1) == 0) continue;
+    const auto chunk = metadata->RowGroup(i)->ColumnChunk(metadata->schema()->ColumnIndex(column));
+    const int64_t begin = chunk->has_dictionary_page() ? chunk->dictionary_page_offset() : chunk->data_page_offset();
+    const int64_t size = chunk->total_compressed_size();
+    file.seekp(begin + size - size / 2);
+    file << std::string(static_cast<size_t>(size / 2), '\xff');
+  }
+}
+
+// Short texts, and now and then a run of long ones: slots take much more than the footers let expect.
+DataSet WriteUnevenTexts(const TempFolder& folder, Random& random) {
+  DataSet data;
+  data.paths = {folder.File("file.parquet")};
+  std::vector<int64_t> values;
+  std::vector<std::string> texts;
+  while (data.num_rows < 4000) {
+    const bool is_long = Between(random, 0, 3) == 0;
+    const int64_t length = is_long ? Between(random, 1000, 10000) : Between(random, 0, 30);
+    for (int64_t n = is_long ? Between(random, 1, 200) : Between(random, 1, 1000); n > 0; --n) {
+      values.push_back(data.num_rows++);
+      texts.emplace_back(static_cast<size_t>(length), 'a');
+    }
+  }
+  parquet::WriterProperties::Builder properties;
+  properties.disable_dictionary()->data_pagesize(Between(random, 1, 1 << 16));
+  WriteParquet(data.paths[0], *TableOf({{"x", Ints(values)}, {"text", Strings(texts)}}), Between(random, 50, 1000),
+               properties.build());
+  return data;
+}
+
+// What reading passed over, after an epoch of a loader of its own; null where the budget was too small.
+std::optional<StatsReport> ReadPassingOver(const LoaderOptions& options, std::vector<int64_t>* rows) {
+  auto loader = Loader::Make(options);
+  EXPECT_TRUE(loader.ok()) << loader.status();
+  const arrow::Status started = (*loader)->StartEpoch();
+  while (started.ok()) {
+    auto batch = (*loader)->Next();
+    if (!batch.ok()) {
+      ExpectRefusal(batch.status());
+      return std::nullopt;
+    }
+    if (!*batch) return (*loader)->Stats();
+    const auto* values = reinterpret_cast<const int64_t*>((*batch)->column(0).values);
+    rows->insert(rows->end(), values, values + (*batch)->num_rows());
+  }
+  ExpectRefusal(started);
+  return std::nullopt;
+}
+
+// Where memory is short, what was decoded ahead is dropped and decoded again: what was passed over in it is counted
+// once, as it is where memory is not short.
+TEST(LoaderStressTest, WhatIsPassedOverIsCountedOnce) {
+  ForSeeds(40, [](Random& random) {
+    TempFolder folder;
+    const DataSet data = WriteUnevenTexts(folder, random);
+    for (const std::string& path : data.paths) Damage(path, "text", random);
+    LoaderOptions options = RandomOptions(data, random);
+    options.skips_errors = true;
+    options.transforms.clear();
+    options.layout = Layout::kArrow;
+    options.batch_size = Between(random, 1, 100);
+    options.filter = std::make_shared<cp::Expression>(cp::not_equal(
+        cp::call("bit_wise_and", {cp::field_ref("x"), cp::literal(int64_t{3})}), cp::literal(int64_t{0})));
+    const int64_t least = LeastBudget(options);
+    ASSERT_GT(least, 0);
+    std::vector<int64_t> expected, rows;
+    options.memory_budget_bytes = int64_t{1} << 30;
+    const auto with_room = ReadPassingOver(options, &expected);
+    ASSERT_TRUE(with_room);
+    options.memory_budget_bytes = Between(random, least, 2 * least);
+    const auto without = ReadPassingOver(options, &rows);
+    if (!without) return;
+    EXPECT_EQ(rows, expected);
+    EXPECT_EQ(without->errors, with_room->errors);
+    EXPECT_EQ(without->rows_filtered, with_room->rows_filtered);
   });
 }
 

@@ -1,6 +1,7 @@
 // Ranks, resume and epochs of a loader: which rows come, and where it says that one is.
 #include <arrow/compute/expression.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <cstring>
 #include <numeric>
@@ -15,6 +16,28 @@ using source_testing::TempFolder;
 
 // Files of 10, 25 and 7 row groups of nine rows; column "x" counts from 0.
 constexpr int64_t kRows = (10 + 25 + 7) * 9;
+
+/// While it lives the system refuses threads: no address space holds their stacks.
+class NoThreads {
+ public:
+  NoThreads() {
+    pthread_attr_t vast;
+    EXPECT_EQ(pthread_getattr_default_np(&usual_), 0);
+    EXPECT_EQ(pthread_attr_init(&vast), 0);
+    EXPECT_EQ(pthread_attr_setstacksize(&vast, size_t{1} << 50), 0);
+    EXPECT_EQ(pthread_setattr_default_np(&vast), 0);
+    pthread_attr_destroy(&vast);
+  }
+  ~NoThreads() {
+    EXPECT_EQ(pthread_setattr_default_np(&usual_), 0);
+    pthread_attr_destroy(&usual_);
+  }
+  NoThreads(const NoThreads&) = delete;
+  NoThreads& operator=(const NoThreads&) = delete;
+
+ private:
+  pthread_attr_t usual_;
+};
 
 class OrderTest : public testing::Test {
  protected:
@@ -273,6 +296,47 @@ TEST_F(OrderTest, EpochsFollowEachOther) {
   ASSERT_TRUE(loader->SetEpoch(7).ok());
   EXPECT_EQ(loader->State().ValueOrDie().epoch, 7);
   EXPECT_TRUE(loader->SetEpoch(-1).IsInvalid());
+}
+
+// An iteration that could not start is the next one still: a new epoch...
+TEST_F(OrderTest, AnEpochThatCannotStartIsTheNextOneStill) {
+  options_.shuffle = true;
+  const auto expected = Epoch(*Make());
+  const auto loader = Make();
+  {
+    const NoThreads none;
+    const arrow::Status status = loader->StartEpoch();
+    EXPECT_CONTAINS(status.message(), "a thread cannot be started");
+  }
+  EXPECT_EQ(loader->State().ValueOrDie().epoch, 0);
+  EXPECT_EQ(Epoch(*loader), expected);
+  EXPECT_EQ(loader->State().ValueOrDie().epoch, 1);
+}
+
+// ... or the rest of one, also where the state has more than rows.
+TEST_F(OrderTest, AResumeThatCannotStartIsTheNextOneStill) {
+  const auto expect_rest = [&] {
+    const auto loader = Make();
+    ASSERT_TRUE(loader->StartEpoch().ok());
+    Take(*loader, 3);
+    const EpochState state = loader->State().ValueOrDie();
+    const auto expected = Rest(*loader);
+
+    const auto other = Make();
+    ASSERT_TRUE(other->Resume({state}).ok());
+    {
+      const NoThreads none;
+      EXPECT_FALSE(other->StartEpoch().ok());
+      EXPECT_FALSE(other->StartEpoch().ok());
+    }
+    EXPECT_EQ(other->State().ValueOrDie().history, state.history);
+    EXPECT_EQ(other->State().ValueOrDie().given_rows, state.given_rows);
+    EXPECT_EQ(Epoch(*other), expected);
+  };
+  expect_rest();
+  Filter();
+  options_.limit = 100;
+  expect_rest();
 }
 
 TEST_F(OrderTest, AStreamOfEpochsHasOneShortBatch) {
