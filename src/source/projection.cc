@@ -197,7 +197,7 @@ arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& requ
   const auto takes_array = [&] {
     return is_tensor ? IsVarying(*preparation.field()) : NeedsArray(*preparation.field());
   };
-  const bool is_varying = output->partition_index < 0 && !is_coded && !has_ops && takes_array();
+  const bool is_varying = !is_coded && !has_ops && takes_array();
   const bool is_filled_list = !is_tensor && fill != nullptr && !IsVarying(*preparation.field());
   if (is_varying && !is_filled_list) {
     ARROW_RETURN_NOT_OK(InOutput(request, MakeVarying(options, request, fill, output)));

@@ -33,6 +33,8 @@ struct OutputColumn {
 
   /// True where its values are in the data; others are made from what is known about the rows.
   bool is_read() const { return partition_index < 0 && identity == Identity::kNone; }
+  /// True where those are written to slots as they are. Else they come as arrays: partition columns of strings, too.
+  bool is_constant() const { return !is_read() && field.varying == nullptr; }
   ColumnPath path() const { return {input, fields}; }
   /// What a PieceReader gave in the form that `converter` or Field::varying takes, with memory from `pool` where it is
   /// not the same.

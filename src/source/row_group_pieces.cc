@@ -8,10 +8,12 @@
 #include <parquet/properties.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "source/bytes_column.h"
+#include "source/constant_column.h"
 #include "source/list_column.h"
 #include "source/piece_column.h"
 #include "source/piece_filter.h"
@@ -170,6 +172,7 @@ class RowGroupPieces final : public PieceReader {
       fields.push_back(columns_[static_cast<size_t>(output_columns_.back())].decoder->field());
     }
     schema_ = arrow::schema(std::move(fields));
+    constants_.emplace(projection, outputs, file_->entry.partition_values);
     if (!projection.selects_rows()) return arrow::Status::OK();
     auto filter = PieceFilter::Make(projection, file_->entry.partition_values, sample_key, names, output_columns_);
     return Where(std::move(filter).Value(&filter_));
@@ -242,7 +245,8 @@ class RowGroupPieces final : public PieceReader {
       if (type->Equals(*schema->field(i)->type())) continue;
       ARROW_ASSIGN_OR_RAISE(schema, schema->SetField(i, schema->field(i)->WithType(type)));
     }
-    piece.rows = arrow::RecordBatch::Make(std::move(schema), rows, std::move(arrays));
+    auto read = arrow::RecordBatch::Make(std::move(schema), rows, std::move(arrays));
+    ARROW_ASSIGN_OR_RAISE(piece.rows, constants_->AddTo(std::move(read), pool_.get()));
     return piece;
   }
 
@@ -257,6 +261,7 @@ class RowGroupPieces final : public PieceReader {
   std::vector<Column> columns_;
   std::vector<int> output_columns_;  // Positions in columns_.
   std::shared_ptr<arrow::Schema> schema_;
+  std::optional<ConstantColumns> constants_;
   std::unique_ptr<PieceFilter> filter_;
   int64_t num_rows_ = 0;
   int64_t row_ = 0;
