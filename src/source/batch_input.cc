@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "ops/list_reader.h"
+#include "source/column_layout.h"
 #include "source/constant_column.h"
 #include "source/piece_filter.h"
 #include "source/prune.h"
@@ -70,6 +71,7 @@ class BatchPieces final : public PieceReader {
   arrow::Status Init(const Projection& projection, const std::vector<int>& outputs,
                      const arrow::ScalarVector& partition_values, uint64_t sample_key) {
     names_ = NeededColumns(projection, outputs);
+    for (const std::string& name : names_) types_.push_back(projection.dataset_schema->GetFieldByName(name)->type());
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
       if (!column.is_read()) continue;
@@ -89,7 +91,11 @@ class BatchPieces final : public PieceReader {
     piece.rows_read = std::min(piece_rows_, num_rows_ - row_);
     if (piece.rows_read == 0) return piece;
     arrow::ArrayVector columns;
-    for (const auto& column : columns_) columns.push_back(column->Slice(row_, piece.rows_read));
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      auto column = InLayoutOf(types_[i], columns_[i]->Slice(row_, piece.rows_read), pool_.get());
+      ARROW_RETURN_NOT_OK(text::WithContext(column.status(), where_ + ", column " + text::Quoted(names_[i])));
+      columns.push_back(std::move(*column));
+    }
     int64_t rows = piece.rows_read;
     if (filter_ != nullptr) {
       ARROW_RETURN_NOT_OK(text::WithContext(filter_->Apply(&columns, &piece, pool_.get()), where_));
@@ -137,6 +143,7 @@ class BatchPieces final : public PieceReader {
   const std::string where_;
   const int64_t piece_rows_;
   std::vector<std::string> names_;
+  arrow::DataTypeVector types_;      // By names_, in the first file.
   std::vector<int> output_columns_;  // Positions in names_.
   std::optional<ConstantColumns> constants_;
   std::unique_ptr<PieceFilter> filter_;

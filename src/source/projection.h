@@ -47,7 +47,8 @@ struct OutputColumn {
 ///
 /// The rule for files whose schemas differ: columns are matched by name, wherever they stand; columns that are not
 /// needed may differ or be missing; a needed column must have the same type as in the first file (nullability may
-/// differ, and metadata), otherwise the error names the file, the column, both types.
+/// differ, metadata, and the layout of strings and lists: see HaveSameValues; PieceReaders give that of the first
+/// file), otherwise the error names the file, the column, both types.
 struct Projection {
   std::vector<OutputColumn> outputs;
   std::vector<std::shared_ptr<arrow::Field>>
