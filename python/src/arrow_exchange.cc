@@ -6,6 +6,8 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "bindings.h"
@@ -32,6 +34,14 @@ struct Capsule<ArrowArray> {
 template <>
 struct Capsule<ArrowArrayStream> {
   static constexpr const char* kName = "arrow_array_stream";
+};
+
+template <typename CStruct>
+struct Owned {
+  CStruct c_struct{};
+  ~Owned() {
+    if (c_struct.release != nullptr) c_struct.release(&c_struct);
+  }
 };
 
 template <typename CStruct>
@@ -82,6 +92,26 @@ nb::tuple ArrayCapsules(const ArrowExport& self, nb::handle /*requested_schema: 
   return nb::make_tuple(SchemaCapsule(self), capsule);
 }
 
+// What Arrow says of a stream that it cannot import names neither the column nor what to do. A stream whose schema
+// cannot be had says so itself when it is imported.
+arrow::Status CheckStream(ArrowArrayStream* stream, const char* source) {
+  Owned<ArrowSchema> schema;
+  if (stream->get_schema(stream, &schema.c_struct) != 0) return arrow::Status::OK();
+  if (std::string_view(schema.c_struct.format) != "+s") {
+    return arrow::Status::TypeError("a ", source, " is a single column, not a table; give a table, such as ",
+                                    "pyarrow.table({\"x\": column})");
+  }
+  for (int64_t i = 0; i < schema.c_struct.n_children; ++i) {
+    ArrowSchema* child = schema.c_struct.children[i];
+    const std::string name = child->name == nullptr ? "" : child->name;
+    const arrow::Status imported = arrow::ImportField(child).status();
+    if (imported.ok()) continue;
+    return imported.WithMessage("column '", name, "' of the ", source, " is of a type that Arrow does not know (",
+                                imported.message(), "); cast it, or leave it out");
+  }
+  return arrow::Status::OK();
+}
+
 }  // namespace
 
 std::shared_ptr<arrow::Array> ImportArray(nb::handle array) {
@@ -98,6 +128,7 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> ImportRecordBatch(nb::handle 
 
 arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> ImportStream(nb::handle stream) {
   nb::object capsule = stream.attr("__arrow_c_stream__")();
+  ARROW_RETURN_NOT_OK(CheckStream(FromCapsule<ArrowArrayStream>(capsule), nb::type_name(stream.type()).c_str()));
   return arrow::ImportRecordBatchReader(FromCapsule<ArrowArrayStream>(capsule));
 }
 

@@ -25,8 +25,8 @@ bool LooksAtValues(const Op& op) {
 
 class ChainBuilder {
  public:
-  ChainBuilder(Chain chain, std::shared_ptr<arrow::Array> vocabulary)
-      : chain_(std::move(chain)), codes_vocabulary_(std::move(vocabulary)) {
+  ChainBuilder(Chain chain, Layout layout, std::shared_ptr<arrow::Array> vocabulary)
+      : chain_(std::move(chain)), layout_(layout), codes_vocabulary_(std::move(vocabulary)) {
     chain_.dtype = chain_.rule.natural;
   }
 
@@ -52,6 +52,7 @@ class ChainBuilder {
     if (chain_.is_coded && !op.text) ARROW_RETURN_NOT_OK(Encode());
     Element fill;
     ARROW_RETURN_NOT_OK(In("fill_null", EncodeElement(op, &fill)));
+    ARROW_RETURN_NOT_OK(In("fill_null", CheckCode(fill)));
     if (!chain_.fill) chain_.fill = fill;
     return arrow::Status::OK();
   }
@@ -113,7 +114,23 @@ class ChainBuilder {
       return arrow::Status::TypeError(op, ": the items are ", ValuesOf(chain_.dtype),
                                       " there; put ps.ops.hash_bucket or ps.ops.lookup in front of it");
     }
-    return In(op, EncodeFill(value, chain_.dtype, chain_.pad.bytes.data()));
+    ARROW_RETURN_NOT_OK(In(op, EncodeFill(value, chain_.dtype, chain_.pad.bytes.data())));
+    return In(op, CheckCode(chain_.pad));
+  }
+
+  // Tensors may have a code of their own for what is missing. In an Arrow dictionary it would point to no value; a
+  // dictionary without values has none that could.
+  arrow::Status CheckCode(const Element& element) const {
+    const bool is_code = chain_.is_coded && is_encoded_ && layout_ == Layout::kArrow;
+    const int64_t entries = is_code ? codes_vocabulary_->length() : 0;
+    if (entries == 0) return arrow::Status::OK();
+    int32_t code = 0;
+    std::memcpy(&code, element.bytes.data(), sizeof code);
+    if (code >= 0 && code < entries) return arrow::Status::OK();
+    return arrow::Status::Invalid("the code ", code, " is not in the dictionary, which has ", entries,
+                                  " entries; give a code from 0 to ", entries - 1,
+                                  " or one of its values, or use format=\"torch\" or \"numpy\", where any code can "
+                                  "stand for what is missing");
   }
 
   arrow::Status EncodeElement(const ops::FillNull& op, Element* out) {
@@ -126,6 +143,7 @@ class ChainBuilder {
   }
 
   Chain chain_;
+  Layout layout_;
   std::shared_ptr<arrow::Array> codes_vocabulary_;
   std::string fill_text_;  // While the fill value is text: no chain ends with strings.
   bool is_encoded_ = false;
@@ -189,7 +207,7 @@ arrow::Result<Chain> MakeChain(const arrow::Field& input, const std::vector<Op>&
   ARROW_ASSIGN_OR_RAISE(chain.rule, MakeTypeRule(*element, chain.is_form_kept || is_whole_dictionary));
   chain.is_coded = chain.rule.is_dictionary && !is_changed;
   const auto leaf = chain.rule.leaf;
-  ChainBuilder builder(std::move(chain), std::move(vocabulary));
+  ChainBuilder builder(std::move(chain), layout, std::move(vocabulary));
   ARROW_RETURN_NOT_OK(AddAll(kernel_ops, policy_fill, &builder));
   if (builder.chain().dtype == DType::kBytes) return NeedsNumbers(*leaf, layout);
   chain = std::move(builder).Finish();

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "pipeline/scheduler.h"
+#include "source/constant_column.h"
 #include "source/row_sample.h"
 #include "source/skipping_source.h"
 
@@ -54,11 +55,14 @@ arrow::Result<PieceReader::Piece> Scheduler::MissingPiece(const Chunk& chunk, co
   arrow::ArrayVector columns;
   for (const int index : stream.outputs) {
     const OutputColumn& output = plan_.projection->outputs[static_cast<size_t>(index)];
+    if (!output.is_read()) continue;
     fields.push_back(output.input_field);
     ARROW_ASSIGN_OR_RAISE(auto nulls, arrow::MakeArrayOfNull(output.input_field->type(), rows, chunk.pool.get()));
     columns.push_back(std::move(nulls));
   }
-  piece.rows = arrow::RecordBatch::Make(arrow::schema(std::move(fields)), rows, std::move(columns));
+  auto missing = arrow::RecordBatch::Make(arrow::schema(std::move(fields)), rows, std::move(columns));
+  const ConstantColumns constants(*plan_.projection, stream.outputs, chunk.spec.input->partition_values());
+  ARROW_ASSIGN_OR_RAISE(piece.rows, constants.AddTo(std::move(missing), chunk.pool.get()));
   return piece;
 }
 

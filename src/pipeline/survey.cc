@@ -59,7 +59,7 @@ std::vector<std::string> WaysOf(const ReadPlan& plan, size_t num_outputs) {
 std::vector<std::string> WaysUnread(const Projection& projection) {
   std::vector<std::string> ways;
   for (const OutputColumn& output : projection.outputs) {
-    ways.emplace_back(output.is_read() ? "arrow" : "constant");
+    ways.emplace_back(output.is_constant() ? "constant" : "arrow");
   }
   return ways;
 }

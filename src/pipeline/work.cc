@@ -248,7 +248,8 @@ bool Scheduler::FillColumn(const Task& task, size_t column, int64_t offset) {
   if (output.converter == nullptr) {
     const arrow::Array& array = *lane.block->piece.rows->column(static_cast<int>(column));
     CopyVarying(task, lane.outputs[column], array);
-    return !output.field.has_mask && output.field.varying->FindNull(array, offset, task.rows) < 0;
+    return (output.partition_index >= 0 || !output.field.has_mask) &&
+           output.field.varying->FindNull(array, offset, task.rows) < 0;
   }
   const int64_t slot_row = task.begin_row - task.slot * plan_.layout->rows();
   return output.converter->Fill(task.rows, TargetOf(*plan_.layout, task.base, lane.outputs[column], slot_row));

@@ -312,8 +312,10 @@ arrow::Status Order::CheckCanResume() const {
   if (source_->is_counted()) return arrow::Status::OK();
   return arrow::Status::Invalid(source_->is_one_shot()
                                     ? "a stream that can be read once has no state: it cannot be gone on with"
-                                    : "an iterable has no state: its rows are known when they have been read; write "
-                                      "them to Parquet or Arrow files, or read them into a pyarrow.Table");
+                                    : (source_->num_files() > 0 ? "text files and Arrow streams have no state: their"
+                                                                : "an iterable has no state: its") +
+                                          std::string(" rows are known when they have been read; write them to "
+                                                      "Parquet or Arrow files, or read them into a pyarrow.Table"));
 }
 
 arrow::Result<EpochState> Order::State() const {

@@ -8,9 +8,12 @@
 #include <arrow/util/byte_size.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "ops/list_reader.h"
+#include "source/column_layout.h"
+#include "source/constant_column.h"
 #include "source/piece_filter.h"
 #include "source/prune.h"
 #include "source/row_group_reader.h"
@@ -68,10 +71,13 @@ class BatchPieces final : public PieceReader {
   arrow::Status Init(const Projection& projection, const std::vector<int>& outputs,
                      const arrow::ScalarVector& partition_values, uint64_t sample_key) {
     names_ = NeededColumns(projection, outputs);
+    for (const std::string& name : names_) types_.push_back(projection.dataset_schema->GetFieldByName(name)->type());
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
+      if (!column.is_read()) continue;
       output_columns_.push_back(static_cast<int>(std::ranges::find(names_, column.input) - names_.begin()));
     }
+    constants_.emplace(projection, outputs, partition_values);
     if (!projection.selects_rows()) return arrow::Status::OK();
     auto filter = PieceFilter::Make(projection, partition_values, sample_key, names_, output_columns_);
     return text::WithContext(std::move(filter).Value(&filter_), where_);
@@ -85,7 +91,11 @@ class BatchPieces final : public PieceReader {
     piece.rows_read = std::min(piece_rows_, num_rows_ - row_);
     if (piece.rows_read == 0) return piece;
     arrow::ArrayVector columns;
-    for (const auto& column : columns_) columns.push_back(column->Slice(row_, piece.rows_read));
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      auto column = InLayoutOf(types_[i], columns_[i]->Slice(row_, piece.rows_read), pool_.get());
+      ARROW_RETURN_NOT_OK(text::WithContext(column.status(), where_ + ", column " + text::Quoted(names_[i])));
+      columns.push_back(std::move(*column));
+    }
     int64_t rows = piece.rows_read;
     if (filter_ != nullptr) {
       ARROW_RETURN_NOT_OK(text::WithContext(filter_->Apply(&columns, &piece, pool_.get()), where_));
@@ -98,7 +108,8 @@ class BatchPieces final : public PieceReader {
       arrays.push_back(columns[column]);
       fields.push_back(arrow::field(names_[column], columns[column]->type()));
     }
-    piece.rows = arrow::RecordBatch::Make(arrow::schema(std::move(fields)), rows, std::move(arrays));
+    auto read = arrow::RecordBatch::Make(arrow::schema(std::move(fields)), rows, std::move(arrays));
+    ARROW_ASSIGN_OR_RAISE(piece.rows, constants_->AddTo(std::move(read), pool_.get()));
     row_ += piece.rows_read;
     return piece;
   }
@@ -132,7 +143,9 @@ class BatchPieces final : public PieceReader {
   const std::string where_;
   const int64_t piece_rows_;
   std::vector<std::string> names_;
+  arrow::DataTypeVector types_;      // By names_, in the first file.
   std::vector<int> output_columns_;  // Positions in names_.
+  std::optional<ConstantColumns> constants_;
   std::unique_ptr<PieceFilter> filter_;
   bool is_loaded_ = false;
   arrow::ArrayVector columns_;  // By names_.
@@ -175,15 +188,17 @@ class BatchInput final : public Input, public std::enable_shared_from_this<Batch
   int64_t DirectBytes(const Projection&, int) const override { return 0; }
   // What the filter copies, with the numbers of the rows. A byte for what was pulled: while the ledger is over the
   // budget nothing is admitted.
-  int64_t PieceBytes(const Projection&, int chunk, int64_t rows) const override {
+  int64_t PieceBytes(const Projection& projection, int chunk, int64_t rows) const override {
     const int64_t copied =
         selects_rows_ ? rows * (DecodedBytes(chunk) / this->rows(chunk) + int64_t{sizeof(int64_t)}) : 0;
-    return copied + (parts_.pulled_bytes > 0 ? 1 : 0);
+    return copied + ConstantArrayBytes(projection, partition_values(), rows) + (parts_.pulled_bytes > 0 ? 1 : 0);
   }
   int64_t DecodedBytes(int chunk) const override { return batch_bytes_[static_cast<size_t>(chunk)]; }
   int64_t StoredBytes(int, const std::string&) const override { return 0; }
 
-  int64_t ArenaBytes(const Projection&, int chunk) const override { return arena_bytes_[static_cast<size_t>(chunk)]; }
+  int64_t ArenaBytes(const Projection& projection, int chunk) const override {
+    return arena_bytes_[static_cast<size_t>(chunk)] + ConstantArenaBytes(projection, partition_values(), rows(chunk));
+  }
   int64_t MostItems(const Projection& projection, int chunk) const override {
     const ColumnPath path = projection.outputs.front().path();
     const auto lists = batch(chunk).GetColumnByName(path.column);
@@ -229,7 +244,7 @@ arrow::Result<std::unique_ptr<PieceReader>> OpenBatchPieces(
 ReadPlan PlanThroughArrow(const Projection& projection) {
   ReadPlan plan;
   for (int i = 0; i < static_cast<int>(projection.outputs.size()); ++i) {
-    const bool is_constant = !projection.outputs[static_cast<size_t>(i)].is_read();
+    const bool is_constant = projection.outputs[static_cast<size_t>(i)].is_constant();
     (is_constant ? plan.constant : plan.through_arrow).push_back(i);
   }
   return plan;

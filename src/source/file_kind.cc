@@ -87,6 +87,16 @@ arrow::Result<FileKind> KindOf(arrow::fs::FileSystem& fs, const FileEntry& entry
   return KindOfBytes(fs, entry, counters);
 }
 
+arrow::Status OrMisnamed(const arrow::Status& status, const FileSet& files, size_t index, FileKind kind,
+                         IoCounters* counters) {
+  if (status.ok() || status.IsOutOfMemory() || !IsText(kind)) return status;
+  const FileEntry& entry = files.files[index];
+  const auto found = KindOfBytes(*files.filesystem, entry, counters);
+  if (!found.ok() || *found == FileKind::kUnknown) return status;
+  return arrow::Status::Invalid(text::Quoted(entry.path), " is ", NameOf(*found), ", but its name is that of ",
+                                NameOf(kind), "; rename it");
+}
+
 arrow::Status OrMixed(const arrow::Status& status, const FileSet& files, size_t index, FileKind kind,
                       IoCounters* counters) {
   if (status.ok() || index == 0 || status.IsOutOfMemory()) return status;

@@ -23,6 +23,10 @@ std::optional<FileKind> KindOfName(std::string_view path);
 /// Text by its name, everything else by its first bytes. Blocking: may read.
 arrow::Result<FileKind> KindOf(arrow::fs::FileSystem& fs, const FileEntry& entry, IoCounters* counters);
 
+/// `status` of reading a text file; where its bytes are not text, an error that says what it is.
+arrow::Status OrMisnamed(const arrow::Status& status, const FileSet& files, size_t index, FileKind kind,
+                         IoCounters* counters);
+
 /// `status` of opening files.files[index] as `kind`; where that failed because the file is of another kind, an error
 /// that names it and the first file.
 arrow::Status OrMixed(const arrow::Status& status, const FileSet& files, size_t index, FileKind kind,

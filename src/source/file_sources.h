@@ -15,6 +15,8 @@ namespace penstock {
 arrow::Result<std::unique_ptr<Source>> MakeIpcSource(FileSet files, IoCounters* counters);
 
 /// Files that are read from front to back: IPC streams, CSV, TSV, JSON lines. Not counted.
-arrow::Result<std::unique_ptr<Source>> MakeStreamedFilesSource(FileSet files, FileKind kind, IoCounters* counters);
+/// \param names_columns  columns are asked for by name: what else comes up in lines of JSON is passed over.
+arrow::Result<std::unique_ptr<Source>> MakeStreamedFilesSource(FileSet files, FileKind kind, bool names_columns,
+                                                               IoCounters* counters);
 
 }  // namespace penstock

@@ -13,6 +13,7 @@
 
 #include "ops/hash.h"
 #include "source/batch_input.h"
+#include "source/constant_column.h"
 #include "source/counting_file.h"
 #include "source/file_sources.h"
 #include "source/ipc_footer.h"
@@ -137,7 +138,8 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
     const int64_t decoded = DecodedBytes(chunk);
     const int64_t packed = header(chunk).is_compressed ? block(chunk).body_bytes : 0;
     const int64_t copied = !projection.selects_rows() ? 0 : decoded / this->rows(chunk) * rows + rows * 8;
-    return decoded + packed + copied + block(chunk).metadata_bytes;
+    const int64_t constants = ConstantArrayBytes(projection, partition_values(), rows);
+    return decoded + packed + copied + constants + block(chunk).metadata_bytes;
   }
   int64_t DecodedBytes(int chunk) const override {
     // Overstated numbers of rows are found when the batch is read.
@@ -146,7 +148,9 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
   }
   int64_t StoredBytes(int, const std::string&) const override { return 0; }
 
-  int64_t ArenaBytes(const Projection&, int chunk) const override { return VaryingBytes(chunk); }
+  int64_t ArenaBytes(const Projection& projection, int chunk) const override {
+    return VaryingBytes(chunk) + ConstantArenaBytes(projection, partition_values(), rows(chunk));
+  }
 
   arrow::Result<std::unique_ptr<PieceReader>> OpenPieces(const Projection& projection, int chunk,
                                                          std::vector<int> outputs, std::shared_ptr<ReservedPool> pool,
@@ -234,6 +238,7 @@ class IpcInput final : public Input, public std::enable_shared_from_this<IpcInpu
     ARROW_ASSIGN_OR_RAISE(const auto metadata, ReadIpcMetadata(*file_->file, block(chunk)));
     ARROW_ASSIGN_OR_RAISE(const IpcBatchHeader now, ParseIpcBatchHeader(*metadata));
     if (now.rows != header(chunk).rows) return arrow::Status::IOError("has changed since the file was opened");
+    if (fields.empty()) return arrow::RecordBatch::Make(arrow::schema({}), now.rows, arrow::ArrayVector{});
     ipc::IpcReadOptions options;
     options.memory_pool = pool.get();
     options.use_threads = false;

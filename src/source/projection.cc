@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "batch/varying_column.h"
+#include "source/column_layout.h"
 #include "source/prune.h"
 #include "source/source.h"
 #include "source/text.h"
@@ -197,7 +198,7 @@ arrow::Status MakeOutput(const LoaderOptions& options, const OutputRequest& requ
   const auto takes_array = [&] {
     return is_tensor ? IsVarying(*preparation.field()) : NeedsArray(*preparation.field());
   };
-  const bool is_varying = output->partition_index < 0 && !is_coded && !has_ops && takes_array();
+  const bool is_varying = !is_coded && !has_ops && takes_array();
   const bool is_filled_list = !is_tensor && fill != nullptr && !IsVarying(*preparation.field());
   if (is_varying && !is_filled_list) {
     ARROW_RETURN_NOT_OK(InOutput(request, MakeVarying(options, request, fill, output)));
@@ -344,9 +345,10 @@ arrow::Status AddFilter(const arrow::compute::Expression& filter, const std::str
 arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field) {
   const std::vector<int> found = schema.GetAllFieldIndices(field.name());
   const std::string where = input + ": column " + text::Quoted(field.name());
+  const char* first = input.starts_with('\'') ? "the first file" : "the first batch";  // Paths are quoted.
   if (found.empty()) {
     const std::string nearest = text::NearMiss(field.name(), schema.field_names());
-    return arrow::Status::Invalid(where, " is missing here; the first file has it, as ", field.type()->ToString(),
+    return arrow::Status::Invalid(where, " is missing here; ", first, " has it, as ", field.type()->ToString(),
                                   nearest.empty() ? "" : " (there is " + text::Quoted(nearest) + " instead)",
                                   "; leave the column or the file out");
   }
@@ -354,9 +356,9 @@ arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input,
     return arrow::Status::Invalid(where, " occurs ", found.size(), " times; it cannot be told which is meant");
   }
   const arrow::DataType& type = *schema.field(found[0])->type();
-  if (type.Equals(*field.type())) return arrow::Status::OK();
-  return arrow::Status::Invalid(where, " is of type ", type.ToString(), " here and ", field.type()->ToString(),
-                                " in the first file; write one of them again with the other's type");
+  if (HaveSameValues(type, *field.type())) return arrow::Status::OK();
+  return arrow::Status::Invalid(where, " is of type ", type.ToString(), " here and ", field.type()->ToString(), " in ",
+                                first, "; write one of them again with the other's type");
 }
 
 namespace {

@@ -33,6 +33,8 @@ struct OutputColumn {
 
   /// True where its values are in the data; others are made from what is known about the rows.
   bool is_read() const { return partition_index < 0 && identity == Identity::kNone; }
+  /// True where those are written to slots as they are. Else they come as arrays: partition columns of strings, too.
+  bool is_constant() const { return !is_read() && field.varying == nullptr; }
   ColumnPath path() const { return {input, fields}; }
   /// What a PieceReader gave in the form that `converter` or Field::varying takes, with memory from `pool` where it is
   /// not the same.
@@ -45,7 +47,8 @@ struct OutputColumn {
 ///
 /// The rule for files whose schemas differ: columns are matched by name, wherever they stand; columns that are not
 /// needed may differ or be missing; a needed column must have the same type as in the first file (nullability may
-/// differ, and metadata), otherwise the error names the file, the column, both types.
+/// differ, metadata, and the layout of strings and lists: see HaveSameValues; PieceReaders give that of the first
+/// file), otherwise the error names the file, the column, both types.
 struct Projection {
   std::vector<OutputColumn> outputs;
   std::vector<std::shared_ptr<arrow::Field>>

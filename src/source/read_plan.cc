@@ -234,9 +234,9 @@ ReadPlan MakeReadPlan(const Projection& projection, const ParquetFile& file, boo
   const auto plain = may_be_direct ? PlainSchema(file) : arrow::Status::Cancelled("");
   for (int i = 0; i < static_cast<int>(projection.outputs.size()); ++i) {
     const OutputColumn& output = projection.outputs[static_cast<size_t>(i)];
-    if (!output.is_read()) {
+    if (output.is_constant()) {
       plan.constant.push_back(i);
-    } else if (plain.ok() && CanDecodeDirectly(output, file, **plain)) {
+    } else if (output.is_read() && plain.ok() && CanDecodeDirectly(output, file, **plain)) {
       plan.direct.push_back(i);
     } else {
       plan.through_arrow.push_back(i);

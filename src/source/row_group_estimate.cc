@@ -11,6 +11,7 @@
 
 #include "ops/converter.h"
 #include "source/bytes_column.h"
+#include "source/constant_column.h"
 #include "source/direct_column.h"
 #include "source/input.h"
 #include "source/list_column.h"
@@ -257,7 +258,7 @@ int64_t PieceBytes(const ParquetFile& file, int row_group, const Projection& pro
       bytes += is_bytes ? BytesColumnBytes(sizes, buffer_bytes) : DecodeBytes(sizes, leaf, buffer_bytes);
     }
   }
-  return bytes;
+  return bytes + ConstantArrayBytes(projection, file.entry.partition_values, rows);
 }
 
 int64_t DecodedBytes(const ParquetFile& file, int row_group) {
@@ -283,7 +284,7 @@ int64_t ArenaBytesOf(const parquet::ColumnChunkMetaData& chunk, const parquet::C
 
 int64_t ArenaBytes(const ParquetFile& file, int row_group, const Projection& projection) {
   const auto metadata = file.metadata->RowGroup(row_group);
-  int64_t bytes = 0;
+  int64_t bytes = ConstantArenaBytes(projection, file.entry.partition_values, Plausible(metadata->num_rows()));
   for (const OutputColumn& output : projection.outputs) {
     if (output.field.varying == nullptr || !output.is_read()) continue;
     for (int i : LeavesOf(file, output.path())) {

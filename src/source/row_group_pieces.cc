@@ -8,10 +8,13 @@
 #include <parquet/properties.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "source/bytes_column.h"
+#include "source/column_layout.h"
+#include "source/constant_column.h"
 #include "source/list_column.h"
 #include "source/piece_column.h"
 #include "source/piece_filter.h"
@@ -125,6 +128,7 @@ class RowGroupPieces final : public PieceReader {
   struct Column {
     std::string name;
     std::unique_ptr<PieceColumn> decoder;
+    std::shared_ptr<arrow::DataType> type;  // In the first file, where it is another one there.
   };
 
   arrow::Status Where(const arrow::Status& status, const std::string& column = "") const {
@@ -161,15 +165,19 @@ class RowGroupPieces final : public PieceReader {
     for (const ColumnPath& path : NeededPaths(projection, outputs)) {
       names.push_back(path.ToString());
       ARROW_RETURN_NOT_OK(Where(CatchParquet([&] { return OpenColumn(projection, path); }), names.back()));
+      columns_.back().type = OtherType(projection, path);
     }
     arrow::FieldVector fields;
     for (int output : outputs) {
       const OutputColumn& column = projection.outputs[static_cast<size_t>(output)];
       if (!column.is_read()) continue;
       output_columns_.push_back(ColumnOf(column.path().ToString()));
-      fields.push_back(columns_[static_cast<size_t>(output_columns_.back())].decoder->field());
+      const Column& read = columns_[static_cast<size_t>(output_columns_.back())];
+      const auto& field = read.decoder->field();
+      fields.push_back(read.type == nullptr ? field : field->WithType(read.type));
     }
     schema_ = arrow::schema(std::move(fields));
+    constants_.emplace(projection, outputs, file_->entry.partition_values);
     if (!projection.selects_rows()) return arrow::Status::OK();
     auto filter = PieceFilter::Make(projection, file_->entry.partition_values, sample_key, names, output_columns_);
     return Where(std::move(filter).Value(&filter_));
@@ -181,15 +189,24 @@ class RowGroupPieces final : public PieceReader {
     if (leaves.empty()) return arrow::Status::Invalid("the file has no such column");
     ARROW_ASSIGN_OR_RAISE(auto own, OpenOwn(projection, path, leaves[0]));
     if (own != nullptr) {
-      columns_.push_back({path.ToString(), std::move(own)});
+      columns_.push_back({path.ToString(), std::move(own), nullptr});
       return arrow::Status::OK();
     }
     ARROW_RETURN_NOT_OK(OpenReader());
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::RecordBatchReader> batches,
                           reader_->GetRecordBatchReader({row_group_}, leaves));
     if (batches->schema()->num_fields() != 1) return arrow::Status::IOError("the column's schema is inconsistent");
-    columns_.push_back({path.ToString(), std::make_unique<ArrowColumn>(std::move(batches), num_rows_, pool_.get())});
+    columns_.push_back(
+        {path.ToString(), std::make_unique<ArrowColumn>(std::move(batches), num_rows_, pool_.get()), nullptr});
     return arrow::Status::OK();
+  }
+
+  // The type of a column in the first file, where this one has another one (of other layout); else null.
+  std::shared_ptr<arrow::DataType> OtherType(const Projection& projection, const ColumnPath& path) const {
+    const auto here = path.fields.empty() ? file_->schema->GetFieldByName(path.column) : nullptr;
+    const auto first = projection.dataset_schema->GetFieldByName(path.column);
+    if (here == nullptr || first == nullptr || here->type()->Equals(*first->type())) return nullptr;
+    return first->type();
   }
 
   // A decoder of this library; null where there is none for the column.
@@ -214,6 +231,10 @@ class RowGroupPieces final : public PieceReader {
     for (const Column& column : columns_) {
       ARROW_RETURN_NOT_OK(Where(CatchParquet([&] {
                                   ARROW_ASSIGN_OR_RAISE(auto array, column.decoder->Take(rows));
+                                  if (column.type != nullptr) {
+                                    ARROW_ASSIGN_OR_RAISE(array,
+                                                          InLayoutOf(column.type, std::move(array), pool_.get()));
+                                  }
                                   arrays.push_back(std::move(array));
                                   return arrow::Status::OK();
                                 }),
@@ -242,7 +263,8 @@ class RowGroupPieces final : public PieceReader {
       if (type->Equals(*schema->field(i)->type())) continue;
       ARROW_ASSIGN_OR_RAISE(schema, schema->SetField(i, schema->field(i)->WithType(type)));
     }
-    piece.rows = arrow::RecordBatch::Make(std::move(schema), rows, std::move(arrays));
+    auto read = arrow::RecordBatch::Make(std::move(schema), rows, std::move(arrays));
+    ARROW_ASSIGN_OR_RAISE(piece.rows, constants_->AddTo(std::move(read), pool_.get()));
     return piece;
   }
 
@@ -257,6 +279,7 @@ class RowGroupPieces final : public PieceReader {
   std::vector<Column> columns_;
   std::vector<int> output_columns_;  // Positions in columns_.
   std::shared_ptr<arrow::Schema> schema_;
+  std::optional<ConstantColumns> constants_;
   std::unique_ptr<PieceFilter> filter_;
   int64_t num_rows_ = 0;
   int64_t row_ = 0;

@@ -54,7 +54,7 @@ arrow::Result<std::unique_ptr<Source>> MakeSource(const LoaderOptions& options, 
     case FileKind::kCsv:
     case FileKind::kTsv:
     case FileKind::kJson:
-      return MakeStreamedFilesSource(std::move(files), kind, counters);
+      return MakeStreamedFilesSource(std::move(files), kind, options.columns.has_value(), counters);
     case FileKind::kParquet:
     case FileKind::kUnknown:  // The error says what it is not.
       break;

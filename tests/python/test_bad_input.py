@@ -386,3 +386,32 @@ def test_a_decompression_bomb_stays_within_the_budget(write_parquet: Any, kind: 
         print(done.stdout)
         if (kind, way) == ("dictionary", "direct"):
             assert done.stdout.startswith("2000 ")
+
+
+def test_columns_are_no_tables() -> None:
+    """Whoever gives a single column hears what to give."""
+    pl = pytest.importorskip("polars")
+    for column in (pa.chunked_array([[1, 2]]), pl.Series([1, 2])):
+        with pytest.raises(TypeError, match=r"is a single column, not a table; give a table"):
+            ps.Loader(column, format="numpy")
+
+
+def test_types_that_arrow_cannot_import_name_their_column() -> None:
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"x": [1], "wide": pl.Series([1], dtype=pl.Int128)})
+    with pytest.raises((TypeError, ValueError), match=r"column 'wide' of the polars.*DataFrame"):
+        ps.Loader(frame, format="numpy")
+
+
+@pytest.mark.parametrize("code", [-1, 2, 7])
+def test_fill_codes_are_codes_of_the_dictionary(code: int) -> None:
+    """In Arrow's formats a code that is not there would point out of the dictionary."""
+    table = pa.table({"d": pa.array(["a", None, "b"]).dictionary_encode()})
+    message = rf"column 'd': fill_null: the code {code} is not in the dictionary, which has 2 entries"
+    filled: list[dict[str, Any]] = [{"nulls": {"d": code}}, {"transforms": {"d": ps.ops.fill_null(code)}}]
+    for options in filled:
+        for format in ("arrow", "pandas"):
+            with pytest.raises(ValueError, match=message):
+                ps.Loader(table, format=format, **options)
+        loader = ps.Loader(table, format="numpy", **options)
+        assert [value for batch in loader for value in batch["d"].tolist()] == [0, code, 1]

@@ -13,10 +13,13 @@ import numpy as np
 import penstock as ps
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
 import pyarrow.dataset as ds
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from conftest import rows_of
+from support import assert_within_budget
 
 ROWS = 3000
 
@@ -198,10 +201,60 @@ def test_partitions_become_columns(hive: Path, tensor_format: str) -> None:
         code = -1 if city is None else vocabulary.index(city)
         assert [by_x[10 * i + j] for j in range(3)] == [(int(KEYS[i][5:9]), code)] * 3
     assert len(by_x) == 12
-    with pytest.raises(TypeError, match=r"column 'city'.*hash_bucket"):
-        ps.Loader(hive, format=tensor_format)
     with pytest.raises(ValueError, match=r"column 'city'.*null"):
         list(ps.Loader(hive, transforms={"city": ps.ops.hash_bucket(9)}, format=tensor_format))
+
+
+def write_kind(table: pa.Table, path: Path, kind: str) -> None:
+    if kind == "parquet":
+        pq.write_table(table, path, row_group_size=3)
+    elif kind == "arrow":
+        feather.write_feather(table, str(path), chunksize=3)
+    else:
+        csv.write_csv(table, path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize("format", ["torch", "numpy", "arrow", "pandas"])
+def test_string_partitions_are_string_columns(tmp_path: Path, kind: str, format: Any) -> None:
+    """Without an op they come as any column of strings does, in every format: beside columns of the file,
+    alone, and where rows are filtered out."""
+    for i, key in enumerate(KEYS):
+        (tmp_path / key).mkdir(parents=True)
+        table = pa.table({"x": range(5 * i, 5 * i + 5), "text": pa.array(list("abcde")).dictionary_encode()})
+        write_kind(table, tmp_path / key / f"part.{kind}", kind)
+
+    def values(column: str, **options: Any) -> list[Any]:
+        loader = ps.Loader(tmp_path, format=format, batch_size=7, **options)
+        assert str(loader.schema[column].arrow_type) == "large_string"
+        arrays = [pa.array(batch[column], pa.large_string()) for batch in loader]
+        return [value for array in arrays for value in array.to_pylist()]
+
+    masked: dict[str, Any] = {"nulls": "mask"} if format in ("torch", "numpy") else {}
+    every = [city for city in CITIES for _ in range(5)]
+    assert values("city", columns=["x", "city", "year"], **masked) == every
+    assert values("city", columns=["city"], **masked) == every
+    assert values("city", columns=["city", "x"], filter=pc.field("x") >= 7, **masked) == every[7:]
+
+
+def test_missing_string_partitions_follow_the_null_policy(hive: Path, tensor_format: str) -> None:
+    filled = ps.Loader(hive, nulls={"city": "nowhere"}, format=tensor_format)
+    cities = [value for batch in filled for value in batch["city"].to_pylist()]
+    assert cities == [city or "nowhere" for city in CITIES for _ in range(3)]
+    with pytest.raises(ValueError, match=r"city=__HIVE_DEFAULT_PARTITION__.*column 'city'.*missing value"):
+        list(ps.Loader(hive, format=tensor_format))
+
+
+def test_long_string_partitions_stay_within_the_budget(tmp_path: Path) -> None:
+    """Their bytes are counted as those of other strings are."""
+    for i in range(3):
+        folder = tmp_path / f"key={str(i) * 200}x"
+        folder.mkdir()
+        pq.write_table(pa.table({"x": range(20_000)}), folder / "a.parquet")
+    with ps.Loader(tmp_path, batch_size=500, memory_budget="32MB") as loader:
+        rows = sum(len(batch["key"]) for batch in loader)
+        assert_within_budget(loader)
+    assert rows == 60_000
 
 
 @pytest.mark.parametrize(
