@@ -439,7 +439,9 @@ class Loader:
         """End everything: threads are joined, memory is given back.
 
         Batches in your hand stay valid. Idempotent; may be called while another thread is in ``next()``,
-        which then raises RuntimeError.
+        which then raises RuntimeError. Waits, as do Ctrl-C and ``break``, for a call of your own code that
+        runs on one of the threads (a generator in ``queue.get()``, a function of `penstock.ops.python`); with
+        ``num_workers=0`` it runs on your thread, where Ctrl-C interrupts it.
         """
         self._core.close()
         epoch = self._open_epoch()
