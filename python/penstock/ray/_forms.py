@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,10 @@ def to_table(block: Any) -> pa.Table:
 
 def own_copy_of_block(block: Any) -> Any:
     """Return the rows of a table or data frame in memory of this process's own."""
-    return own_copy(block) if isinstance(block, pa.Table) else block.copy(deep=True)
+    if isinstance(block, pa.Table):
+        return own_copy(block)
+    # Not copy(deep=True), which shares what is Arrow's in a frame, such as strings.
+    return pickle.loads(pickle.dumps(block, protocol=4))
 
 
 def differs_in_arrow(block: Any, batch_format: str | None) -> str | None:

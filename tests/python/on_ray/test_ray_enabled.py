@@ -423,6 +423,21 @@ def test_what_rays_code_makes_is_shuffled_and_of_exact_size(node: Any) -> None:
     assert len(set(rows)) == 8
 
 
+def test_a_copy_of_a_frame_shares_no_memory_with_it() -> None:
+    """A deep copy of pandas' shares the memory of strings, which would stay mapped."""
+    from penstock.ray._forms import own_copy_of_block
+
+    def addresses(frame: pd.DataFrame) -> set[int]:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        chunks = [chunk for column in table.columns for chunk in column.chunks]
+        return {buffer.address for chunk in chunks for buffer in chunk.buffers() if buffer is not None}
+
+    frame = pd.DataFrame({"s": ["a", "b"], "i": [1, 2]})
+    copy = own_copy_of_block(frame)
+    pd.testing.assert_frame_equal(copy, frame)
+    assert not addresses(copy) & addresses(frame)
+
+
 # --- Blocks whose schemas differ --------------------------------------------------------------------------
 
 
