@@ -36,11 +36,11 @@ struct StatsReport {
   int64_t epochs = 0;
   int64_t batches = 0;
   int64_t rows = 0;
-  double elapsed_s = 0;  ///< From the first Next() of each epoch to its last.
+  double elapsed_s = 0;  ///< From when each epoch was asked for to its last Next().
   double rows_per_s = 0;
-  double first_batch_s = 0;    ///< Of the current or last epoch, from its start.
+  double first_batch_s = 0;    ///< Of the current or last epoch, from when it was asked for.
   double step_s = 0;           ///< Time that the caller spent outside Next().
-  double consumer_wait_s = 0;  ///< Time that the caller spent in Next().
+  double consumer_wait_s = 0;  ///< Time that the caller spent in Next(), and in starting epochs.
   WaitMs wait_ms;
   std::vector<Stage> stages;
   Waits waits;

@@ -107,6 +107,14 @@ def check_pin_memory(pin_memory: object, format: str) -> bool:
     return bool(pin_memory)
 
 
+def check_max_errors(max_errors: object, on_error: str) -> int | None:
+    if max_errors is None:
+        return None
+    if on_error != "skip":
+        raise ValueError(f"max_errors is a limit of on_error='skip', and on_error is {on_error!r}")
+    return check_int("max_errors", max_errors, 0, MAX_INT64)
+
+
 def check_uneven(uneven: object) -> str:
     if not isinstance(uneven, str) or uneven not in ("drop", "repeat"):
         raise ValueError(f"uneven is 'drop' or 'repeat', got {uneven!r}")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -18,6 +19,8 @@ from penstock import _core
 __all__ = ["main"]
 
 _DONE, _FAILED, _INTERRUPTED = 0, 1, 130
+# What the library says of its own arguments, at the end of a line.
+_ADVICE_ON_NULLS = re.compile(r"; (use|pass) [^\n]*\bnulls=[^\n]*")
 _RUN_FORMATS = ("numpy", "torch", "arrow")
 
 
@@ -38,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 done, 1 failed, 130 interrupted. Wrong usage ends in SystemExit(2).
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if getattr(args, "max_errors", None) is not None and args.on_error != "skip":
+        parser.error("--max-errors is for --on-error skip")
     command: Callable[[argparse.Namespace], None] = args.command
     try:
         with warnings.catch_warnings():
@@ -63,7 +69,7 @@ def _fail(error: Exception) -> int:
     text = error.strerror if isinstance(error, OSError) and error.strerror else None
     if text is None:
         text = str(error.args[0]) if len(error.args) == 1 else str(error)
-    _say(f"error: {text or type(error).__name__}")
+    _say(f"error: {_ADVICE_ON_NULLS.sub('; pass --nulls mask', text) or type(error).__name__}")
     return _FAILED
 
 
@@ -78,7 +84,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     transforms = _hash_transforms(args)
-    columns = args.columns or _columns_with_a_form(args, args.format, transforms)
+    advice = " (see --hash-strings, --columns)"
+    columns = args.columns or _columns_with_a_form(args, args.format, transforms, advice)
     loader = ps.Loader(
         args.paths,
         batch_size=args.batch_size,
@@ -140,9 +147,9 @@ def _hash_transforms(args: argparse.Namespace) -> dict[str, ps.ops.Op] | None:
 
 
 def _columns_with_a_form(
-    args: argparse.Namespace, format: Any, transforms: dict[str, ps.ops.Op] | None
+    args: argparse.Namespace, format: Any, transforms: dict[str, ps.ops.Op] | None, advice: str = ""
 ) -> list[str] | None:
-    """Return the columns that batches can have, None for all; say which ones were left out."""
+    """Return the columns that batches can have, None for all; say which were left out, with the advice."""
 
     def has_form(columns: list[str] | None) -> bool:
         chosen = {name: op for name, op in (transforms or {}).items() if columns is None or name in columns}
@@ -164,7 +171,7 @@ def _columns_with_a_form(
     if not kept:
         raise _NoColumnError(f"no column has a tensor form; `run` takes --hash-strings N: {', '.join(names)}")
 
-    _say(f"left out, since they have no tensor form: {', '.join(left_out)} (see --hash-strings, --columns)")
+    _say(f"left out, since they have no tensor form: {', '.join(left_out)}{advice}")
     return kept
 
 
@@ -192,11 +199,12 @@ def _explain(args: argparse.Namespace) -> ps.Explanation | None:
 
 def _summary_text(summary: dict[str, Any]) -> str:
     size = _core.format_bytes
+    most_bytes = summary["largest_row_group_bytes"]
     lines = [
         f"{summary['files']} files, {summary['row_groups']} row groups, {summary['rows']} rows, "
         f"{size(summary['size_bytes'])}",
-        f"row groups of {summary['smallest_row_group_rows']} to {summary['largest_row_group_rows']} rows, "
-        f"up to {size(summary['largest_row_group_bytes'])} decoded",
+        f"row groups of {summary['smallest_row_group_rows']} to {summary['largest_row_group_rows']} rows"
+        + (f", up to {size(most_bytes)} decoded" if most_bytes > 0 else ""),
         "",
     ]
     if summary["rows"] < 0:  # Text and streams tell only when they are read.
@@ -208,8 +216,7 @@ def _summary_text(summary: dict[str, Any]) -> str:
             column["type"],
             column["physical_type"],
             "may" if column["is_nullable"] else "never",
-            size(column["compressed_bytes"]),
-            size(column["uncompressed_bytes"]),
+            *_sizes_of(column),
             column["codecs"],
             column["encodings"],
         )
@@ -220,6 +227,13 @@ def _summary_text(summary: dict[str, Any]) -> str:
         cells = zip(row, widths, strict=True)
         lines.append("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
     return "\n".join(lines)
+
+
+def _sizes_of(column: dict[str, Any]) -> tuple[str, str]:
+    """Return the bytes of a column on disk and decoded, which only the footers of Parquet tell."""
+    if column["physical_type"] in ("", "partition"):
+        return "-", "-"
+    return _core.format_bytes(column["compressed_bytes"]), _core.format_bytes(column["uncompressed_bytes"])
 
 
 def _parser() -> argparse.ArgumentParser:

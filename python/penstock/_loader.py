@@ -26,6 +26,7 @@ from penstock._arguments import (
     check_filter,
     check_format,
     check_int,
+    check_max_errors,
     check_nulls,
     check_on_error,
     check_pin_memory,
@@ -285,7 +286,7 @@ class Loader:
             "epochs": None if epochs is None else check_int("epochs", epochs, 1, MAX_INT),
             "limit": None if limit is None else check_int("limit", limit, 0, MAX_INT64),
             "on_error": check_on_error(on_error),
-            "max_errors": None if max_errors is None else check_int("max_errors", max_errors, 0, MAX_INT64),
+            "max_errors": check_max_errors(max_errors, on_error),
             "filesystem": filesystem,
             "on_stats": check_callable("on_stats", on_stats),
             "on_stats_every_s": check_seconds("on_stats_every_s", on_stats_every_s),
@@ -438,7 +439,9 @@ class Loader:
         """End everything: threads are joined, memory is given back.
 
         Batches in your hand stay valid. Idempotent; may be called while another thread is in ``next()``,
-        which then raises RuntimeError.
+        which then raises RuntimeError. Waits, as do Ctrl-C and ``break``, for a call of your own code that
+        runs on one of the threads (a generator in ``queue.get()``, a function of `penstock.ops.python`); with
+        ``num_workers=0`` it runs on your thread, where Ctrl-C interrupts it.
         """
         self._core.close()
         epoch = self._open_epoch()

@@ -56,12 +56,16 @@ def to_native_source(source: object, filesystem: object) -> NativeSource:
     if isinstance(source, (pa.Table, pa.RecordBatch)) or _is_data_frame(source):
         return NativeSource(table=source)
     if hasattr(source, "__arrow_c_stream__"):
-        is_reader = hasattr(source, "read_next_batch") or hasattr(source, "__next__")
-        return NativeSource(stream=lambda: source, is_one_shot=is_reader)
+        return NativeSource(stream=lambda: source, is_one_shot=is_one_shot(source))
     if isinstance(source, (bytes, bytearray, dict)) or not hasattr(source, "__iter__"):
         raise TypeError(_ACCEPTED.format(type(source).__name__))
     iterable: Iterable[object] = source
-    return NativeSource(stream=lambda: iter(iterable), is_one_shot=hasattr(source, "__next__"))
+    return NativeSource(stream=lambda: iter(iterable), is_one_shot=is_one_shot(source))
+
+
+def is_one_shot(source: object) -> bool:
+    """Whether this can be read once: an iterator, or a reader of record batches."""
+    return hasattr(source, "read_next_batch") or hasattr(source, "__next__")
 
 
 def _is_list_of_paths(source: object) -> bool:

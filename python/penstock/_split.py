@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock._source import is_one_shot
+
 __all__ = ["FILE", "ROW_ID", "Split", "split"]
 
 #: In `columns`: where a row stands in its file (in the table; in the stream), from 0.
@@ -38,7 +40,7 @@ def split(source: Any, fractions: Sequence[float], seed: int = 0) -> tuple[Split
     Parameters
     ----------
     source
-        What `Loader` takes; not a `Split`.
+        What `Loader` takes; not a `Split`, nor what can be read once (a generator, a RecordBatchReader).
     fractions : sequence of float
         Of each part, > 0; their sum is at most 1. Rows beyond the sum are in no part.
     seed : int, default 0
@@ -52,7 +54,7 @@ def split(source: Any, fractions: Sequence[float], seed: int = 0) -> tuple[Split
     Raises
     ------
     TypeError, ValueError
-        If a fraction is no number above 0, or their sum is above 1.
+        If the source can be read once, a fraction is no number above 0, or their sum is above 1.
 
     Examples
     --------
@@ -62,6 +64,11 @@ def split(source: Any, fractions: Sequence[float], seed: int = 0) -> tuple[Split
     """
     if isinstance(source, Split):
         raise TypeError("a Split cannot be split again; give all fractions to one split()")
+    if is_one_shot(source):
+        raise TypeError(
+            f"a {type(source).__name__} can be read once, and the loaders of its parts would take rows from "
+            "each other: write it to files, or read it into a pyarrow.Table, and split that"
+        )
     if isinstance(fractions, (str, bytes)) or not isinstance(fractions, Sequence) or not fractions:
         raise TypeError(f"fractions is a list of numbers such as [0.9, 0.1], got {fractions!r}")
     for fraction in fractions:

@@ -291,7 +291,8 @@ def transform(
     encoded : bytes
         A JPEG or PNG file.
     steps : Chain or iterable of Step
-        As for the loader.
+        As for the loader. For a single image, too, they must fix the size (`resize((height, width))`, a
+        crop): ``[decode()]`` alone is refused.
     seed, epoch, row, file : int, default 0
         The loader's seed, the epoch, the row in its file (the column ``ps.ROW_ID``) and the file's place in
         the list of files (the codes of ``ps.FILE``).
@@ -304,7 +305,7 @@ def transform(
     Raises
     ------
     ValueError
-        If the bytes are no image or a damaged one, or the steps make no sense.
+        If the bytes are no image or a damaged one, the steps make no sense, or they leave the size open.
     """
     plan = _plan(steps)
     out = np.empty(plan.shape, plan.dtype)

@@ -299,6 +299,7 @@ void LoaderImpl::FillSlabs(EpochPlan* plan, MixPlan* mix) const {
 }
 
 arrow::Status LoaderImpl::StartEpoch() {
+  const int64_t asked_ns = NowNs();
   ARROW_RETURN_NOT_OK(CheckUsable());
   EndEpoch();
   if (pinned_ != nullptr) ARROW_RETURN_NOT_OK(pinned_->Open(division_.sizing.all_slots()));
@@ -310,7 +311,7 @@ arrow::Status LoaderImpl::StartEpoch() {
     FillSlabs(&plan, &*mix);
   }
   auto epoch = std::make_shared<RunningEpoch>(std::move(plan), std::move(start.cursor), std::move(mix), gate_);
-  stats_->EpochStarted();
+  stats_->EpochStarted(asked_ns, NowNs());
   MutexLock consumer_lock(consumer_mu_);
   ARROW_RETURN_NOT_OK(CheckUsable());  // Another thread may have closed it meanwhile.
   has_failed_ = false;

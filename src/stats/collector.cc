@@ -102,14 +102,17 @@ std::string StatsCollector::LockRefusal() const {
   return lock_refusal_;
 }
 
-void StatsCollector::EpochStarted() {
+void StatsCollector::EpochStarted(int64_t asked_ns, int64_t now_ns) {
   {
     MutexLock lock(mu_);
     errors_before_ = errors_;
   }
   Bump(epochs_, 1);
-  epoch_start_ns_ = NowNs();
-  called_ns_ = returned_ns_ = 0;
+  Bump(wait_ns_, now_ns - asked_ns);
+  Bump(elapsed_ns_, now_ns - asked_ns);
+  epoch_start_ns_ = asked_ns;
+  called_ns_ = 0;
+  returned_ns_ = now_ns;
   is_first_batch_ = true;
 }
 

@@ -47,7 +47,8 @@ class StatsCollector {
   }
 
   // The consumer's side. A call of Next() that gave up (NextFor) and its successors count as one wait.
-  void EpochStarted() PENSTOCK_EXCLUDES(mu_);
+  /// \param asked_ns  when the caller asked for the epoch: finding out its rows may have read the files.
+  void EpochStarted(int64_t asked_ns, int64_t now_ns) PENSTOCK_EXCLUDES(mu_);
   void NextCalled(int64_t now_ns);
   /// \param rows  of the batch that is handed over; 0 at the end of the epoch.
   void NextReturned(int64_t now_ns, int64_t rows);
@@ -98,7 +99,7 @@ class StatsCollector {
   DurationHistogram waits_;
   int64_t epoch_start_ns_ = 0;
   int64_t called_ns_ = 0;    // 0: not in Next().
-  int64_t returned_ns_ = 0;  // 0: no batch is with the caller.
+  int64_t returned_ns_ = 0;  // 0: the epoch is over.
   bool is_first_batch_ = true;
 };
 

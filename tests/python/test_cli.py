@@ -15,6 +15,8 @@ from typing import Any
 
 import penstock as ps
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
 import pytest
 from penstock._cli import main
 
@@ -224,3 +226,53 @@ def test_a_reader_that_leaves_is_no_error_message(numbers: str) -> None:
     command = f"{sys.executable} -m penstock._cli inspect {numbers} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=25, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "options", [["--columns", "n"], ["--columns", "s", "--hash-strings", "9"], ["--columns", "s"]]
+)
+def test_a_missing_value_is_told_of_in_terms_of_the_options(
+    write_parquet: Any, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    path = str(write_parquet(pa.table({"n": [1, None], "s": ["a", None]}), "nulls.parquet"))
+    assert run_main("run", path, *options) == 1
+    err = capsys.readouterr().err
+    assert "; pass --nulls mask" in err
+    assert "nulls=" not in err
+    assert "ps.ops" not in err
+    assert run_main("run", path, *options, "--nulls", "mask") == 0
+
+
+def test_inspect_advises_no_options_that_it_lacks(
+    write_parquet: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = pa.array([[("k", 1)]] * 5, pa.map_(pa.string(), pa.int8()))
+    assert run_main("inspect", str(write_parquet({"x": range(5), "tags": tags}))) == 0
+    err = capsys.readouterr().err
+    assert "left out, since they have no tensor form: tags" in err
+    assert "--" not in err
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "csv"])
+def test_what_inspect_does_not_know_is_no_number(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / f"data.{suffix}")
+    table = pa.table({"x": [1, 2, 3]})
+    if suffix == "csv":
+        pa.csv.write_csv(table, path)
+    else:
+        pa.feather.write_feather(table, path)
+    assert run_main("inspect", path) == 0
+    out = capsys.readouterr().out
+    summary = out[: out.index("data  ")]
+    assert " 0 B" not in summary
+    assert next(line for line in summary.splitlines() if line.startswith("x ")).split() == [
+        *("x", "int64", "may", "-", "-")
+    ]
+
+
+def test_a_limit_of_errors_needs_skipping(numbers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("run", numbers, "--max-errors", "3") == 2
+    assert "--max-errors is for --on-error skip" in capsys.readouterr().err
+    assert run_main("run", numbers, "--max-errors", "3", "--on-error", "skip") == 0

@@ -419,3 +419,10 @@ def test_packed_rows_cannot_be_left_out(tmp_path: Path) -> None:
     pq.write_table(pa.table({"t": [[1, 2], [3]]}), target)
     with pytest.raises(ValueError, match=r"on_error.*pack"):
         quiet_loader(str(target), batch_size=1, transforms={"t": ps.ops.pack(2)}, columns=[], on_error="skip")
+
+
+def test_a_limit_of_errors_needs_skipping(numbers: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"max_errors is a limit of on_error='skip', and on_error is 'raise'"
+    ):
+        ps.Loader(numbers, max_errors=3)

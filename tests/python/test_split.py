@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,34 @@ def test_the_length_of_a_part_is_known_ahead(files: list[str]) -> None:
 def test_wrong_fractions(fractions: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         ps.split("x", fractions)
+
+
+def numbered_batches() -> Iterator[pa.RecordBatch]:
+    yield pa.record_batch({"x": range(10)})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        numbered_batches,
+        lambda: iter([pa.table({"x": [1]})]),
+        lambda: pa.RecordBatchReader.from_batches(pa.schema({"x": pa.int64()}), numbered_batches()),
+    ],
+    ids=["generator", "iterator", "reader"],
+)
+def test_what_can_be_read_once_is_not_split(make: Callable[[], Any]) -> None:
+    """The loaders of its parts would take rows from each other."""
+    with pytest.raises(TypeError, match=r"can be read once, .* write it to files, or read"):
+        ps.split(make(), [0.9, 0.1])
+
+
+def test_an_iterable_that_begins_anew_is_split() -> None:
+    class Tables:
+        def __iter__(self) -> Iterator[pa.RecordBatch]:
+            return numbered_batches()
+
+    parts = ps.split(Tables(), [0.5, 0.5])
+    assert sorted(row for part in parts for row in rows_of(quiet_loader(part))) == [*range(10)]
 
 
 def test_a_part_is_not_split_again() -> None:

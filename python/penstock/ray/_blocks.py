@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.ray._errors import explain
-from penstock.ray._forms import Conformer, has_nulls, to_table
+from penstock.ray._forms import Conformer, has_nulls, own_copy_of_block, sliced, to_table
 
 __all__ = ["Block", "BlockStream"]
 
@@ -63,7 +63,7 @@ class Block:
 class _Entry:
     """A block that has not been asked for yet."""
 
-    __slots__ = ("begin", "end", "error", "nbytes", "ref", "rows", "state", "table")
+    __slots__ = ("begin", "block", "end", "error", "nbytes", "ref", "rows", "state")
 
     def __init__(self, ref: Any, metadata: Any, part: Any) -> None:
         self.ref = ref
@@ -72,7 +72,7 @@ class _Entry:
         self.begin: int = 0 if part is None else part.start_offset
         self.end: int | None = None if part is None else part.end_offset
         self.state = "waiting"  # "getting", "ready"
-        self.table: tuple[pa.Table, bool] | None = None
+        self.block: Any = None
         self.error: BaseException | None = None
 
 
@@ -126,7 +126,8 @@ class BlockStream(Iterator[Block]):
         self._held_bytes = 0
         self._is_over = False
         self._failure: BaseException | None = None
-        self._peeked: Block | None = None
+        self._peeked: _Entry | None = None
+        self._put_back: Block | None = None
         self._threads: list[threading.Thread] = []
         self._conformer = Conformer()
         self.looks_for_nulls = False
@@ -137,29 +138,43 @@ class BlockStream(Iterator[Block]):
         """Of all blocks whose references are held: those ahead and those whose rows are still needed."""
         return self._held_bytes
 
-    def peek(self) -> pa.Schema | None:
-        """Return the schema of the first block; None where there is no row at all."""
+    def peek(self) -> Any:
+        """Return the first block as Ray has it; None where there is no row at all."""
         if self._peeked is None:
             self._peeked = self._next()
-        return None if self._peeked is None else self._peeked.table.schema
+        return None if self._peeked is None else self._peeked.block
 
-    def first(self) -> Block | None:
-        """Return the block that `peek` has seen, while it is the next."""
-        return self._peeked
+    def first(self) -> Block:
+        """Return the first block, which stays the next."""
+        self._put_back = next(self)
+        return self._put_back
 
-    def put_back(self, block: Block | None) -> None:
+    def put_back(self, block: Block) -> None:
         """Give that block again, although it was taken: by whom it was of no use to."""
-        self._peeked = block
+        self._put_back = block
 
     def __next__(self) -> Block:
-        block, self._peeked = self._peeked, None
-        if block is None:
-            block = self._next()
-        if block is None:
+        block, self._put_back = self._put_back, None
+        if block is not None:
+            return block
+        entry = self._next_or_peeked()
+        if entry is None:
             raise StopIteration
-        return block
+        return self._to_block(entry)
 
-    def _next(self) -> Block | None:
+    def as_they_are(self) -> Iterator[Any]:
+        """Yield what is left as Ray has it, tables and data frames, each copied out of Ray's memory."""
+        while (entry := self._next_or_peeked()) is not None:
+            block, entry.block = own_copy_of_block(entry.block), None
+            self._forget(entry)
+            yield block
+            del block
+
+    def _next_or_peeked(self) -> _Entry | None:
+        entry, self._peeked = self._peeked, None
+        return self._next() if entry is None else entry
+
+    def _next(self) -> _Entry | None:
         while True:
             entry = self._take()
             if entry is None:
@@ -169,19 +184,24 @@ class BlockStream(Iterator[Block]):
             if entry.error is not None:
                 self._forget(entry)
                 raise entry.error
-            if entry.table is None:  # Stopped.
+            if entry.block is None:  # Stopped.
                 return None
-            table, is_in_store = entry.table
-            entry.table = None
             with self._lock:
                 self._ahead_bytes -= entry.nbytes
                 self._work.notify()
-            if table.num_rows > 0:
-                return self._to_block(entry, table, is_in_store)
+            if len(entry.block) > 0:
+                return entry
             self._forget(entry)
 
-    def _to_block(self, entry: _Entry, table: pa.Table, is_in_store: bool) -> Block:
-        conformed = self._conformer(table)
+    def _to_block(self, entry: _Entry) -> Block:
+        is_in_store = isinstance(entry.block, pa.Table)
+        try:
+            table = to_table(entry.block)
+            conformed = self._conformer(table)
+        except BaseException:
+            self._forget(entry)
+            raise
+        entry.block = None
         if self.looks_for_nulls and not self.has_nulls:
             self.has_nulls = has_nulls(conformed)
         nbytes = entry.nbytes
@@ -331,12 +351,12 @@ class BlockStream(Iterator[Block]):
                 return
             for entry in run:
                 block = blocks.pop(0)
-                entry.table = to_table(block, entry.begin, entry.end)
+                entry.block = sliced(block, entry.begin, entry.end)
                 del block
         except BaseException as error:
             if len(run) > 1:  # One of them is to blame, and those before it are to be had.
                 for entry in run:
-                    if entry.table is None:
+                    if entry.block is None:
                         self._fetch([entry])
                 return
             explain(error)
@@ -357,7 +377,7 @@ class BlockStream(Iterator[Block]):
         return None if self._stop.is_set() else ray.get(refs)
 
     def _forget(self, entry: _Entry) -> None:
-        entry.ref = None
+        entry.ref = entry.block = None
         self._let_go(entry.nbytes)
 
     def _hold(self, nbytes: int) -> None:
@@ -377,14 +397,16 @@ class BlockStream(Iterator[Block]):
         """Make every thread return soon, and drop what has not been given. Idempotent."""
         with self._lock:
             self._stop.set()
-            dropped, peeked = list(self._entries), self._peeked
+            dropped, put_back = list(self._entries), self._put_back
+            if self._peeked is not None:
+                dropped.append(self._peeked)
             self._entries.clear()
             self._waiting.clear()
-            self._peeked = None
+            self._peeked = self._put_back = None
             self._bundles = None
             self._hold(-sum(entry.nbytes for entry in dropped))
             self._notify_all()
-        del dropped, peeked
+        del dropped, put_back
 
     def join(self) -> None:
         """Wait for the threads, and let go of Ray's executor: a loader may be kept. After `stop`."""

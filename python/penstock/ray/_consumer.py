@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +17,9 @@ from penstock._iter_threaded import iter_threaded
 from penstock._loader import MOST_WINDOW_ROWS, Loader
 from penstock.ray._blocks import BlockStream
 from penstock.ray._errors import explain
-from penstock.ray._forms import own_copy
 from penstock.ray._meter import Meter
 from penstock.ray._shuffle import ShuffledBlocks
+from penstock.ray._steps import NOTHING
 from penstock.ray._stream import open_stream
 from penstock.ray._version import require_running
 
@@ -38,11 +38,18 @@ class Recipe:
         Returns the arguments of `penstock.Loader` for blocks of a schema, given the meter and what tells
         whether any block so far had nulls.
     batch_size : int or None
-        None: each block is a batch, made by `of_block`.
-    of_block : callable, optional
-        Returns what makes a batch of a table of that schema, given the meter.
+        None: each block is a batch, made by `make`.
+    make : callable, optional
+        Returns what makes a batch of rows as Ray has them, given the meter.
     finalize : callable, optional
-        Where `batch_size` is None, the last that is done to a batch, given the meter.
+        Returns the last that is done to it, given the meter.
+    why_not_arrow : callable, optional
+        Returns why batches are to be made by `make` and `finalize`, given the first block; None: they need
+        not be.
+    warned : set of str
+        Of these reasons, the ones that were told of.
+    drop_last : bool
+        As in `penstock.Loader`.
     prefetch_batches : "auto" or int
         Batches ahead; of references, at least one block.
     shuffle_rows, seed, epoch : int
@@ -67,8 +74,11 @@ class Recipe:
     looks_for_nulls: bool = False
     seed: int = 0
     epoch: int = 0
-    of_block: Callable[[pa.Schema, Meter], Callable[[pa.Table], Any]] | None = None
+    make: Callable[[Meter], Callable[[Any], Any]] | None = None
     finalize: Callable[[Meter], Callable[[Any], Any]] | None = None
+    why_not_arrow: Callable[[Any], str | None] | None = None
+    warned: set[str] = field(default_factory=set)
+    drop_last: bool = False
     opened: Callable[[Loader], None] | None = None
 
     @property
@@ -105,11 +115,13 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
     opened.bundles = iter(())
     source = _Closing(iter(()))
     try:
-        schema = blocks.peek()
+        first = blocks.peek()
         meter.initialized()
-        if schema is None:
+        if first is None:
             return
-        source = _open(blocks, schema, recipe, meter)
+        is_by_ray = _is_by_ray(first, recipe)
+        del first
+        source = _open_by_ray(blocks, recipe, meter) if is_by_ray else _open(blocks, recipe, meter)
         meter.num_rows = source.num_rows
         returned_s = time.perf_counter()
         while True:
@@ -120,7 +132,7 @@ def iterate(iterator: Any, recipe: Recipe) -> Iterator[Any]:
                 break
             meter.given()
             blocks.use(recipe.batch_size or 0)
-            yield batch
+            yield None if batch is NOTHING else batch
             del batch
             returned_s = time.perf_counter()
             meter.used(returned_s - given_s)
@@ -184,10 +196,22 @@ class _Closing:
             close()
 
 
-def _open(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
+def _is_by_ray(first: Any, recipe: Recipe) -> bool:
     if recipe.batch_size is None:
-        return _open_blocks(blocks, schema, recipe, meter)
-    options = recipe.options(schema, meter, lambda: blocks.has_nulls)
+        return True
+    reason = None if recipe.why_not_arrow is None else recipe.why_not_arrow(first)
+    if reason is not None and reason not in recipe.warned:
+        recipe.warned.add(reason)
+        warnings.warn(
+            f"penstock.ray: {reason}: these batches are made by Ray's own code, outside the memory budget",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return reason is not None
+
+
+def _open(blocks: BlockStream, recipe: Recipe, meter: Meter) -> _Closing:
+    options = recipe.options(blocks.first().table.schema, meter, lambda: blocks.has_nulls)
     options = {**options, "batch_size": recipe.batch_size, "rank": 0, "world_size": 1}
     blocks.counts_unused = options.get("filter") is None
     loader, mixed = _make_loader(blocks, options, recipe)
@@ -226,22 +250,21 @@ def _make_loader(
     return loader, mixed
 
 
-def _open_blocks(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: Meter) -> _Closing:
-    assert recipe.of_block is not None
-    make = recipe.of_block(schema, meter)
+def _open_by_ray(blocks: BlockStream, recipe: Recipe, meter: Meter) -> _Closing:
+    """Make batches of the blocks as Ray has them, by Ray's own code."""
+    assert recipe.make is not None
+    make = recipe.make(meter)
     finalize = None if recipe.finalize is None else recipe.finalize(meter)
 
-    def copied(each: Iterator[Any]) -> Iterator[Any]:
-        for block in each:
-            table = own_copy(block.table)  # A batch in the user's hand must not pin the store.
-            del block
-            yield table.num_rows, make(table)
+    def batches(each: Iterator[Any]) -> Iterator[Any]:
+        for rows in _cut(each, recipe):
+            yield len(rows), make(rows)
 
     ahead = 1 if recipe.prefetch_batches == "auto" else recipe.prefetch_batches
     if ahead == 0:
-        made: Any = copied(blocks)
+        made: Any = batches(blocks.as_they_are())
     else:
-        made = iter_threaded(blocks, copied, num_workers=1, output_buffer_size=ahead)
+        made = iter_threaded(blocks.as_they_are(), batches, num_workers=1, output_buffer_size=ahead)
 
     def finalized() -> Iterator[Any]:
         with closing(made):
@@ -251,3 +274,22 @@ def _open_blocks(blocks: BlockStream, schema: pa.Schema, recipe: Recipe, meter: 
 
     opened = _Closing(finalized())
     return opened
+
+
+def _cut(blocks: Iterator[Any], recipe: Recipe) -> Iterator[Any]:
+    """Yield blocks of `batch_size` rows, put together as Ray does it."""
+    from ray.data._internal.batcher import Batcher, ShufflingBatcher
+
+    size = recipe.batch_size
+    if recipe.shuffle_rows > 0:
+        batcher: Any = ShufflingBatcher(size, recipe.shuffle_rows, (recipe.seed + recipe.epoch) % 2**32)
+    else:
+        batcher = Batcher(size)
+    for block in blocks:
+        batcher.add(block)
+        del block
+        while batcher.has_batch():
+            yield batcher.next_batch()
+    batcher.done_adding()
+    while batcher.has_batch() or (batcher.has_any() and not recipe.drop_last):
+        yield batcher.next_batch()

@@ -31,9 +31,11 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
     Ray's own rules for formats, collate functions and devices. Iterators that were made inside go on through
     Penstock after the end of the context; those made before it go on through Ray.
 
-    What is not taken over runs through Ray's own consumer, with one warning. The rows of a local shuffle are
-    mixed in windows of `local_shuffle_buffer_size` rows, in another order in each epoch; where two and a half
-    of them have no room in `memory_budget`, outside of it, with a warning.
+    What is not taken over runs through Ray's own consumer, with one warning. Where Arrow would change the
+    types of the first block (pandas blocks, dictionaries), Ray's own code makes the batches, outside the
+    budget, with one warning. The rows of a local shuffle are mixed in windows of
+    `local_shuffle_buffer_size` rows, in another order in each epoch; where two and a half of them have no
+    room in `memory_budget`, outside of it, with a warning.
 
     Parameters
     ----------
@@ -51,7 +53,8 @@ def enabled(*, memory_budget: int | str | None = None, num_workers: int | None =
     Warns
     -----
     RuntimeWarning
-        If a call inside has an argument that is not taken over, or its windows have no room.
+        If a call inside has an argument that is not taken over, Ray's own code makes its batches, or its
+        windows have no room.
 
     Examples
     --------
@@ -186,8 +189,11 @@ class _Batches:
             looks_for_nulls=True,
             seed=random_seed() if seed is None else seed,
             epoch=self._epoch,
-            of_block=steps.make,
+            make=lambda meter: steps.make(None, meter),
             finalize=steps.finalize,
+            why_not_arrow=steps.differs_in_arrow,
+            warned=self._setting["warned"],
+            drop_last=own["drop_last"],
         )
         self._epoch += 1
         return iterate(self._iterator, recipe)

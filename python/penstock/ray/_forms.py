@@ -2,41 +2,105 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-__all__ = ["Conformer", "NumberTensors", "has_nulls", "own_copy", "ray_form", "to_table"]
+__all__ = [
+    "Conformer",
+    "NumberTensors",
+    "differs_in_arrow",
+    "has_nulls",
+    "own_copy",
+    "own_copy_of_block",
+    "ray_form",
+    "sliced",
+    "to_table",
+]
 
 
-def to_table(block: Any, begin: int, end: int | None) -> tuple[pa.Table, bool]:
-    """Return the rows [begin, end) of a block as a table, and whether they lie in Ray's memory.
+def sliced(block: Any, begin: int, end: int | None) -> Any:
+    """Return the rows [begin, end) of a block.
 
     Raises
     ------
     TypeError
-        If the block is neither a table nor a data frame, or a column of it cannot become Arrow's.
+        If the block is neither a table nor a data frame.
     """
-    is_in_store = isinstance(block, pa.Table)
-    if not is_in_store:
-        from ray.data.block import BlockAccessor
+    if not hasattr(block, "columns"):
+        raise TypeError(
+            f"a block of type {type(block).__name__} cannot become batches: return a pyarrow.Table, a "
+            "pandas.DataFrame or a dict of arrays from the map function"
+        )
+    if begin == 0 and (end is None or end >= len(block)):
+        return block
+    from ray.data.block import BlockAccessor
 
-        if not hasattr(block, "columns"):
-            raise TypeError(
-                f"a block of type {type(block).__name__} cannot become batches: return a pyarrow.Table, a "
-                "pandas.DataFrame or a dict of arrays from the map function"
-            )
-        try:
-            block = BlockAccessor.for_block(block).to_arrow()
-        except Exception as error:
-            raise TypeError(
-                f"a pandas block with columns {', '.join(map(str, block.columns))} cannot become Arrow's "
-                f"({error}): give the column one type in the map function, or drop it"
-            ) from error
-    if begin > 0 or (end is not None and end < block.num_rows):
-        block = block.slice(begin, None if end is None else end - begin)
-    return block, is_in_store
+    return BlockAccessor.for_block(block).slice(begin, len(block) if end is None else end, copy=False)
+
+
+def to_table(block: Any) -> pa.Table:
+    """Return a block as a table.
+
+    Raises
+    ------
+    TypeError
+        If a column of a data frame cannot become Arrow's.
+    """
+    if isinstance(block, pa.Table):
+        return block
+    from ray.data.block import BlockAccessor
+
+    try:
+        return BlockAccessor.for_block(block).to_arrow()
+    except Exception as error:
+        raise TypeError(
+            f"a pandas block with columns {', '.join(map(str, block.columns))} cannot become Arrow's "
+            f"({error}): give the column one type in the map function, or drop it"
+        ) from error
+
+
+def own_copy_of_block(block: Any) -> Any:
+    """Return the rows of a table or data frame in memory of this process's own."""
+    if isinstance(block, pa.Table):
+        return own_copy(block)
+    # Not copy(deep=True), which shares what is Arrow's in a frame, such as strings.
+    return pickle.loads(pickle.dumps(block, protocol=4))
+
+
+def differs_in_arrow(block: Any, batch_format: str | None) -> str | None:
+    """Return why batches of such blocks differ when their rows were Arrow's of one schema; None: they do not.
+
+    Parameters
+    ----------
+    block : pyarrow.Table or pandas.DataFrame
+        The first.
+    batch_format : {"numpy", "pandas", "pyarrow"} or None
+        As in ``iter_batches``; None: "pyarrow".
+    """
+    if not isinstance(block, pa.Table):
+        if batch_format == "pandas":
+            return "blocks are pandas data frames, whose types are not Arrow's"
+        for name, dtype in block.dtypes.items():
+            if not _is_plain(dtype, batch_format):
+                return f"blocks are pandas data frames, and column {name!r} is {dtype}"
+        return None
+    for field in block.schema:
+        if pa.types.is_null(field.type):
+            return f"column {field.name!r} of the first block has no type, since all its values are missing"
+        if pa.types.is_dictionary(field.type) and batch_format != "numpy":
+            return f"column {field.name!r} is a dictionary, and blocks may have others"
+    return None
+
+
+def _is_plain(dtype: Any, batch_format: str | None) -> bool:
+    """Whether a pandas column of that dtype gives the same by way of Arrow."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "biuf"
+    return dtype.name in ("str", "string") and batch_format != "numpy"
 
 
 class Conformer:
@@ -57,15 +121,19 @@ class Conformer:
             return table
         if table.schema.equals(self._schema):
             return table
-        if set(table.schema.names) != set(self._schema.names):
-            more = sorted(set(table.schema.names) ^ set(self._schema.names))
+        more = sorted(set(table.schema.names) - set(self._schema.names))
+        if more:
             raise TypeError(
-                f"blocks of this data set differ in their columns: {', '.join(map(repr, more))} is in some "
-                "alone; let the map functions return the same columns always"
+                f"blocks of this data set differ in their columns: the first lacks "
+                f"{', '.join(map(repr, more))}; let the map functions return the same columns always"
             )
-        return pa.table(
-            [_cast(table.column(field.name), field) for field in self._schema], schema=self._schema
-        )
+        columns = [
+            _cast(table.column(field.name), field)
+            if field.name in table.schema.names
+            else pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+            for field in self._schema
+        ]
+        return pa.table(columns, schema=self._schema)
 
 
 def _without_dictionaries(schema: pa.Schema) -> pa.Schema:
@@ -100,18 +168,20 @@ def own_copy(table: pa.Table) -> pa.Table:
     return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
-def ray_form(batch_format: str | None, schema: pa.Schema) -> Callable[[pa.RecordBatch | pa.Table], Any]:
+def ray_form(batch_format: str | None, schema: pa.Schema | None) -> Callable[[Any], Any]:
     """Return what makes of a batch what Ray gives for that `batch_format`, by Ray's own rules.
 
     Parameters
     ----------
     batch_format : {"numpy", "pandas", "pyarrow"} or None
-        As in ``iter_batches``; None: "pyarrow".
-    schema : pyarrow.Schema
-        Of the blocks: batches have its types.
+        As in ``iter_batches``; None: "pyarrow", of blocks of Ray's what they are.
+    schema : pyarrow.Schema or None
+        Of the blocks: batches have its types. None: what comes are blocks as Ray has them.
     """
     from ray.data.block import BlockAccessor
 
+    if schema is None:
+        return lambda block: BlockAccessor.for_block(block).to_batch_format(batch_format)
     schema = _without_dictionaries(schema)
 
     def form(batch: pa.RecordBatch | pa.Table) -> Any:

@@ -57,6 +57,7 @@ _REFUSED = {
     "preserve_order": "batches come in the order of the blocks always; "
     "DataContext.execution_options.preserve_order sets that of the blocks",
 }
+_OF_ROWS = ("columns", "filter", "transforms", "limit")  # What is done to rows, by the native loader.
 _COLLATE_FORMATS = {
     "ArrowBatchCollateFn": "pyarrow",
     "NumpyBatchCollateFn": "numpy",
@@ -75,7 +76,8 @@ class Loader:
     source : ray.data.Dataset, ray.data.DataIterator, or a shard
         A shard is one of ``dataset.streaming_split(n)``, or what ``ray.train.get_dataset_shard`` returns.
     batch_size : int or None, default 256
-        Rows per batch; only the last of an epoch may have fewer. None: Ray's blocks, as they come.
+        Rows per batch; only the last of an epoch may have fewer. None: Ray's blocks, as they come; it needs
+        `batch_format`, or a collate function of Ray's classes.
     drop_last, columns, filter, transforms, nulls, finalize_fn, limit : optional
         As in `penstock.Loader`.
     num_workers, collate_workers, in_order, seed, on_stats, on_stats_every_s : optional
@@ -93,7 +95,8 @@ class Loader:
     device : str or torch.device, default "auto"
         As in `penstock.Loader`; "auto": what Ray Train gave this worker, the CPU elsewhere.
     batch_format : {"numpy", "pandas", "pyarrow", "default"}, optional
-        Instead of `format`: batches as ``iter_batches`` gives them, by Ray's rules.
+        Instead of `format`: batches as ``iter_batches`` gives them, by Ray's rules. Where Arrow would change
+        the types (pandas blocks, dictionaries) Ray's own code makes them, outside the budget, with a warning.
     dtypes : torch.dtype or dict of them, optional
         What columns are cast to, natively: all numbers, or by name. Not with `collate_fn`.
     local_shuffle_buffer_size : int, optional
@@ -203,11 +206,12 @@ class Loader:
         if self._batch_size is None:
             self._check_whole_blocks()
         self._epoch = 0
+        self._warned: set[str] = set()
         self._loader: _Loader | None = None
         self._running: weakref.ref[Any] | None = None
 
     def _check_whole_blocks(self) -> None:
-        for name in ("columns", "filter", "transforms", "limit"):
+        for name in _OF_ROWS:
             if self._native[name] is not None:
                 raise ValueError(f"{name} needs a batch_size: with None Ray's blocks are given as they are")
         if self._dtypes is not None or self._ray_format is None:
@@ -215,6 +219,10 @@ class Loader:
                 "batch_size=None gives Ray's blocks in Ray's forms: pass batch_format='numpy', 'pandas' or "
                 "'pyarrow', or a batch_size"
             )
+
+    def _may_be_by_ray(self) -> bool:
+        """Whether Ray's own code can make these batches, where Arrow would change their types."""
+        return self._ray_format is not None and all(self._native[name] is None for name in _OF_ROWS)
 
     def __iter__(self) -> Iterator[Any]:
         """Start the next epoch. An iterator of this loader that is still open is closed."""
@@ -226,7 +234,7 @@ class Loader:
         return batches
 
     def _iterate(self) -> Any:
-        steps = RaySteps(self._ray_format, self._collate_of_ray(), None)
+        steps = RaySteps(self._ray_format, self._collate_of_ray(), self._native["finalize_fn"])
         recipe = Recipe(
             options=lambda schema, meter, _: self._options(schema, meter, steps),
             batch_size=self._batch_size,
@@ -235,8 +243,11 @@ class Loader:
             shuffles_blocks=self._native["transforms"] is not None,
             seed=random_seed() if self._shuffle_seed is None else self._shuffle_seed,
             epoch=self._epoch,
-            of_block=steps.make,
-            finalize=RaySteps(None, None, self._native["finalize_fn"]).finalize,
+            make=lambda meter: steps.make(None, meter),
+            why_not_arrow=steps.differs_in_arrow if self._may_be_by_ray() else None,
+            warned=self._warned,
+            drop_last=self._drop_last,
+            finalize=steps.finalize,
             opened=self._keep,
         )
         self._epoch += 1
@@ -254,6 +265,7 @@ class Loader:
                 "format": ray["format"],
                 "nulls": ray["nulls"],
                 "collate_fn": ray["collate_fn"],
+                "finalize_fn": ray["finalize_fn"],
             }
         options["format"] = self._format
         options["device"] = self._resolve_device()
@@ -339,7 +351,10 @@ class Loader:
 
     def _begun(self) -> _Loader:
         if self._loader is None:
-            raise RuntimeError("no iteration has begun: take the first batch before")
+            raise RuntimeError(
+                "no iteration has begun: take the first batch before (whole blocks, and batches that "
+                "Ray's own code makes, have no such report)"
+            )
         return self._loader
 
     def close(self) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.ray._forms import NumberTensors, ray_form
+from penstock.ray._forms import NumberTensors, differs_in_arrow, ray_form
 from penstock.ray._meter import Meter
 
-__all__ = ["RaySteps", "random_seed"]
+__all__ = ["NOTHING", "RaySteps", "random_seed"]
+
+#: A None that the user's code returned, on its way: with Ray it may, and to the native loader it is no batch.
+NOTHING = object()
 
 
 def random_seed() -> int:
@@ -32,8 +35,12 @@ class RaySteps:
         self._collate_fn = collate_fn
         self._finalize_fn = finalize_fn
 
-    def make(self, schema: pa.Schema, meter: Meter) -> Callable[[Any], Any]:
-        """Return what makes of a batch of that schema what collate_fn returns."""
+    def differs_in_arrow(self, block: Any) -> str | None:
+        """Return why batches of such blocks are to be made by Ray's own code from the blocks as they are."""
+        return differs_in_arrow(block, self._batch_format)
+
+    def make(self, schema: pa.Schema | None, meter: Meter) -> Callable[[Any], Any]:
+        """Return what makes of a batch of that schema (None: of Ray's blocks) what collate_fn returns."""
         form, collate_fn = ray_form(self._batch_format, schema), self._collate_fn
 
         def make(batch: Any) -> Any:
@@ -42,7 +49,7 @@ class RaySteps:
             if collate_fn is None:
                 return data
             with meter.collate():
-                return collate_fn(data)
+                return _boxed(collate_fn(data))
 
         return make
 
@@ -55,12 +62,12 @@ class RaySteps:
             if finalize_fn is None or is_there:
                 return data
             with meter.finalize():
-                done = finalize_fn(data)
+                done = finalize_fn(None if data is NOTHING else data)
             if not hasattr(done, "on_consume"):  # Ray 2.57 returns the data itself.
-                return done
+                return _boxed(done)
             if done.on_consume is not None:
                 done.on_consume()
-            return done.data
+            return _boxed(done.data)
 
         return finalize
 
@@ -88,6 +95,10 @@ class RaySteps:
             "collate_fn": None,
             "finalize_fn": lambda batch: finalize(tensors(batch)),
         }
+
+
+def _boxed(result: Any) -> Any:
+    return NOTHING if result is None else result
 
 
 def _makes_tensors(collate_fn: Any) -> bool:

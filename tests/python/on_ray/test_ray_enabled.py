@@ -330,3 +330,194 @@ def test_a_generator_that_is_left_open_is_closed_by_its_end(numbers: Numbers) ->
         batches = iter(numbers(6, 64).iter_batches(batch_size=16))
         next(batches)
         del batches  # No thread is left: see conftest.
+
+
+# --- Types that Arrow would change ------------------------------------------------------------------------
+
+DICTIONARIES = [
+    pa.table({"d": pa.array(["a", "b", "b", "a"]).dictionary_encode(), "x": [1, 2, 3, 4]}),
+    pa.table({"d": pa.array(["c", "b", "c"]).dictionary_encode(), "x": [5, 6, 7]}),
+]
+FRAMES = [
+    pd.DataFrame({"i": range(begin, begin + 5), "f": [0.5, None, 2, 3, 4], "s": ["a", None, "b", "c", "d"]})
+    for begin in (0, 5)
+]
+TYPELESS = [pa.table({"x": pa.nulls(5)}), pa.table({"x": [1, 2, 3]}), pa.table({"x": [0.5, 1.5]})]
+
+
+def made_from(node: Any, blocks: list[Any]) -> Any:
+    return (node.data.from_arrow if isinstance(blocks[0], pa.Table) else node.data.from_pandas)(blocks)
+
+
+def taken_over(run: Any) -> tuple[list[Any], list[str]]:
+    """The batches under `enabled`, and the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with ps.ray.enabled():
+            batches = list(run())
+            list(run())
+    return batches, [str(each.message) for each in caught if "penstock" in str(each.message)]
+
+
+# Of Ray's own code.
+pandas_warns = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+
+@pandas_warns
+@pytest.mark.parametrize("batch_size", [3, None])
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow", "default"])
+@pytest.mark.parametrize(
+    ("blocks", "warned"),
+    [
+        (DICTIONARIES, {"pandas", "pyarrow"}),
+        (FRAMES, {"numpy", "default", "pandas"}),
+        ([frame.astype({"s": "category"}) for frame in FRAMES], {"numpy", "default", "pandas", "pyarrow"}),
+        ([frame[["i", "f"]] for frame in FRAMES], {"pandas"}),
+        ([frame.dropna().astype(object) for frame in FRAMES], {"numpy", "default", "pandas", "pyarrow"}),
+        ([frame.convert_dtypes() for frame in FRAMES], {"numpy", "default", "pandas", "pyarrow"}),
+        (TYPELESS, {"numpy", "default", "pandas", "pyarrow"}),
+    ],
+    ids=["dictionaries", "frames", "categories", "numbers", "objects", "nullable", "typeless"],
+)
+def test_types_are_those_of_ray(
+    node: Any, blocks: list[Any], warned: set[str], batch_format: str, batch_size: int | None
+) -> None:
+    """Where they cannot be in Arrow's rows of one schema, Ray's code makes the batches, with one warning."""
+    data = made_from(node, blocks)
+
+    def run() -> Any:
+        return data.iter_batches(batch_size=batch_size, batch_format=batch_format)
+
+    want = list(run())
+    got, messages = taken_over(run)
+    assert len(got) == len(want)
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+    assert len(messages) == (batch_size is not None and batch_format in warned)
+    assert all("made by Ray's own code, outside the memory budget" in message for message in messages)
+
+
+@pandas_warns
+def test_the_loader_in_rays_forms_keeps_types(node: Any) -> None:
+    data = made_from(node, FRAMES)
+    want = list(data.iter_batches(batch_size=4, batch_format="pandas"))
+    loader = ps.ray.Loader(data, batch_size=4, batch_format="pandas")
+    with pytest.warns(RuntimeWarning, match="pandas data frames, whose types are not Arrow's"):
+        got = list(loader)
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+
+
+@pandas_warns
+def test_what_rays_code_makes_is_shuffled_and_of_exact_size(node: Any) -> None:
+    data = made_from(node, FRAMES)
+
+    def run() -> Any:
+        return data.iter_batches(
+            batch_size=4, batch_format="pandas", local_shuffle_buffer_size=6, drop_last=True
+        )
+
+    got, _ = taken_over(run)
+    assert [len(batch) for batch in got] == [4, 4]
+    rows = [row for batch in got for row in batch["i"]]
+    assert len(set(rows)) == 8
+
+
+def test_a_copy_of_a_frame_shares_no_memory_with_it() -> None:
+    """A deep copy of pandas' shares the memory of strings, which would stay mapped."""
+    from penstock.ray._forms import own_copy_of_block
+
+    def addresses(frame: pd.DataFrame) -> set[int]:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        chunks = [chunk for column in table.columns for chunk in column.chunks]
+        return {buffer.address for chunk in chunks for buffer in chunk.buffers() if buffer is not None}
+
+    frame = pd.DataFrame({"s": ["a", "b"], "i": [1, 2]})
+    copy = own_copy_of_block(frame)
+    pd.testing.assert_frame_equal(copy, frame)
+    assert not addresses(copy) & addresses(frame)
+
+
+# --- Blocks whose schemas differ --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow"])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [pa.table({"x": pa.nulls(2)}), pa.table({"x": [1, 2]})],
+        [pa.table({"x": [1, 2], "y": [1, 2]}), pa.table({"x": [3]}), pa.table({"x": [3], "z": ["a"]})],
+        [pa.table({"x": [1, 2]}), pa.table({"x": [0.5]}), pa.table({"x": ["text"]})],
+    ],
+    ids=["null then int", "columns", "types"],
+)
+def test_whole_blocks_need_no_common_schema(node: Any, blocks: list[Any], batch_format: str) -> None:
+    data = node.data.from_arrow(blocks)
+
+    def run() -> Any:
+        return data.iter_batches(batch_size=None, batch_format=batch_format)
+
+    want = list(run())
+    got, messages = taken_over(run)
+    assert messages == []
+    for each, other in zip(got, want, strict=True):
+        assert_same(each, other)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [{"x": pa.nulls(2), "y": [3, 4]}, {"y": [3, 4]}, {"y": [3, 4], "x": pa.array([None, None], pa.int64())}],
+    ids=["no type", "no column", "another order"],
+)
+def test_later_blocks_without_values_are_brought_to_the_first_ones_types(
+    node: Any, later: dict[str, Any]
+) -> None:
+    data = node.data.from_arrow([pa.table({"x": [1, 2], "y": [1, 2]}), pa.table(later)])
+
+    def run() -> Any:
+        return data.iter_batches(batch_size=4, batch_format="pyarrow")
+
+    got, messages = taken_over(run)
+    assert messages == []
+    assert [batch.to_pydict() for batch in got] == [{"x": [1, 2, None, None], "y": [1, 2, 3, 4]}]
+    assert [batch.to_pydict() for batch in run()] == [{"x": [1, 2, None, None], "y": [1, 2, 3, 4]}]
+
+
+def test_whole_numbers_after_fractions_are_brought_to_their_type(node: Any) -> None:
+    data = node.data.from_arrow([pa.table({"x": [0.5, 1.5]}), pa.table({"x": [2, 3]})])
+    got, _ = taken_over(lambda: data.iter_batches(batch_size=4))
+    assert got[0]["x"].dtype == np.float64
+    assert got[0]["x"].tolist() == [0.5, 1.5, 2, 3]
+
+
+def test_a_column_that_the_first_block_lacks_is_an_error_with_a_remedy(node: Any) -> None:
+    data = node.data.from_arrow([pa.table({"x": [1]}), pa.table({"x": [2], "y": [3]})])
+    with (
+        ps.ray.enabled(),
+        pytest.raises(TypeError, match="first lacks 'y'; let the map functions return the same"),
+    ):
+        list(data.iter_batches(batch_size=2))
+
+
+def test_a_collate_fn_may_return_nothing(numbers: Numbers, ran: list[str]) -> None:
+    data = numbers(2, 10)
+    seen: list[list[int]] = []
+
+    def run() -> list[Any]:
+        return list(data.iter_torch_batches(batch_size=8, collate_fn=lambda batch: seen.append(batch["x"])))
+
+    want = run()
+    with ps.ray.enabled():
+        assert run() == want == [None] * 3
+    assert len(ran) == 1
+    assert [len(each) for each in seen] == [8, 8, 4] * 2
+
+
+def test_a_collate_class_of_the_loader_may_return_nothing(numbers: Numbers) -> None:
+    from ray.data.collate_fn import NumpyBatchCollateFn
+
+    class Collate(NumpyBatchCollateFn):  # type: ignore[misc, valid-type]
+        def __call__(self, batch: Any) -> Any:
+            return None
+
+    assert list(ps.ray.Loader(numbers(2, 10), 8, collate_fn=Collate())) == [None] * 3

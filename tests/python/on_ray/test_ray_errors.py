@@ -156,10 +156,10 @@ def test_a_column_that_cannot_be_a_tensor_names_it(node: Any) -> None:
 
 
 def test_a_block_of_no_known_type_names_the_remedy(node: Any) -> None:
-    from penstock.ray._forms import to_table
+    from penstock.ray._forms import sliced
 
     with pytest.raises(TypeError, match=r"type list cannot become batches: return a pyarrow.Table"):
-        to_table([1, 2], 0, None)
+        sliced([1, 2], 0, None)
 
 
 @needs_notes

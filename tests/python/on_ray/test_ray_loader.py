@@ -264,7 +264,7 @@ class TestBlocks:
 
     def test_blocks_of_other_columns(self, node: Any) -> None:
         tables = [pa.table({"x": [1, 2]}), pa.table({"y": [1]})]
-        with pytest.raises(TypeError, match="differ in their columns: 'x', 'y'"):
+        with pytest.raises(TypeError, match="differ in their columns: the first lacks 'y'"):
             list(ps.ray.Loader(node.data.from_arrow(tables)))
 
     def test_dictionaries_become_their_values(self, node: Any) -> None:
