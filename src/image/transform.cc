@@ -23,7 +23,10 @@ class Transform final : public CustomOp {
       case arrow::Type::BINARY_VIEW:
         return Output{plan_.dtype(), plan_.shape()};
       default:
-        return arrow::Status::TypeError("images are a column of binary values, not of ", input.type()->ToString());
+        return arrow::Status::TypeError("images are a column of binary values, not of ", input.type()->ToString(),
+                                        input.type()->id() == arrow::Type::STRUCT
+                                            ? "; take the field that has them: ps.col(\"" + input.name() + ".bytes\")"
+                                            : "");
     }
   }
 
@@ -45,7 +48,7 @@ class Transform final : public CustomOp {
     for (int64_t extent : plan_.shape()) row_bytes *= extent;
     Arena arena(key.pool != nullptr ? key.pool : arrow::default_memory_pool());
     for (int64_t i = 0; i < rows.length(); ++i) {
-      if (rows.IsNull(i)) return RowError(i, arrow::Status::Invalid("the image is missing"));
+      if (rows.IsNull(i)) return RowError(i, arrow::Status::Invalid("the image is missing; pass on_error=\"skip\""));
       const std::string_view bytes = rows.GetView(i);
       const arrow::Status status = plan_.compiled_->Run({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
                                                         key.Advance(i), out + i * row_bytes, BestPasses(), &arena);

@@ -432,8 +432,11 @@ def test_a_bad_image_is_named(tmp_path):
     pq.write_table(pa.table({"image": pa.array([None], pa.binary())}), tmp_path / "null.parquet")
     with (
         ps.Loader(tmp_path / "null.parquet", batch_size=1, transforms={"image": STEPS}) as loader,
-        pytest.raises(ValueError, match="row 0: image: the image is missing"),
+        pytest.raises(ValueError, match="row 0: image: the image is missing; pass on_error"),
     ):
         list(loader)
     with pytest.raises(TypeError, match="column of binary values, not of int64"):
         ps.Loader(pa.table({"image": [1]}), batch_size=1, transforms={"image": STEPS})
+    struct = pa.table({"photo": [{"bytes": b"", "path": "a"}]})
+    with pytest.raises(TypeError, match=r'take the field that has them: ps\.col\("photo\.bytes"\)'):
+        ps.Loader(struct, batch_size=1, transforms={"photo": STEPS})
