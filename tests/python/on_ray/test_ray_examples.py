@@ -13,7 +13,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "on_ray"
 # Ray Train starts its workers twice, and each imports torch.
-MOST_S = 180
+MOST_S = 400
 pytestmark = pytest.mark.slow
 
 
