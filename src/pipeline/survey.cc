@@ -125,7 +125,7 @@ arrow::Result<Survey> Survey::Of(Source& source, const InputContext& context, co
       window.Add(rows, sizing.promise_bytes, input->metadata_bytes(), chunk == 0);
     }
   }
-  const bool is_all = source.num_files() <= most_inputs;
+  const bool is_all = source.num_files() <= 1;  // The same whoever asks, for however many inputs.
   if (is_all && __builtin_mul_overflow(survey.rows, options.epochs, &survey.all_rows)) survey.all_rows = -1;
   survey.window_chunk_bytes = window.most_chunk_bytes();
   // Another is opened when there are few lanes left of those before it, and lanes give back what they were promised.

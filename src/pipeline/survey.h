@@ -22,7 +22,7 @@ inline constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 struct Survey {
   int64_t chunks = 0;
   int64_t rows = 0;
-  int64_t all_rows = -1;           ///< Of all epochs of an iteration; -1: not all inputs were looked at.
+  int64_t all_rows = -1;           ///< Of all epochs of an iteration, from one input; -1: there are several.
   int64_t most_items = 0;          ///< That ps.ops.pack makes rows of; -1: not known ahead.
   int64_t most_chunk_bytes = 0;    ///< Promise of the dearest chunk.
   int64_t least_chunk_bytes = 0;   ///< The most that a chunk needs with its smallest pieces.
