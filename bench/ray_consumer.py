@@ -166,7 +166,8 @@ class Consumer:
         """The bound `refs`: the seconds waited for each bundle of references, and their rows."""
         waits_s: list[float] = []
         sizes: list[int] = []
-        bundles = part._to_ref_bundle_iterator()[0]
+        iterator = part.iterator() if hasattr(part, "iterator") else part  # A data set, or a shard.
+        bundles = iterator._to_ref_bundle_iterator()[0]
         while True:
             asked = time.perf_counter()
             bundle = next(bundles, None)
@@ -223,8 +224,9 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))
     left_mib = max(0.0, watch.now_mib() - before_mib)
     watch.stop()
-    if taken and engine in ENGINES:
-        _check(engine, np.concatenate([each["ids"] for each in taken]), chosen["blocks"] * chosen["rows"])
+    loaded = taken if engine in ENGINES else []
+    if loaded:
+        _check(engine, np.concatenate([each["ids"] for each in loaded]), chosen["blocks"] * chosen["rows"])
     version = ray.__version__
     ray.shutdown()
     return {
@@ -234,12 +236,7 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         "uncounted_mib": watch.kept.uncounted / harness.MIB,
         "store_mib": watch.peak_bytes / harness.MIB,
         "spilled_mib": watch.spilled_bytes / harness.MIB,
-        "short": sum(
-            size != arguments["batch_size"]
-            for each in taken
-            for size in each["sizes"][:-1]
-            if engine in ENGINES
-        ),
+        "short": sum(size != arguments["batch_size"] for each in loaded for size in each["sizes"][:-1]),
         "uneven": np.ptp([len(each["sizes"]) for each in taken] or [0]).item(),
         "left_threads": left_threads,
         "left_mib": left_mib,
