@@ -342,13 +342,13 @@ arrow::Status AddFilter(const arrow::compute::Expression& filter, const std::str
 
 }  // namespace
 
-arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field) {
+arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field,
+                          const char* first_input) {
   const std::vector<int> found = schema.GetAllFieldIndices(field.name());
   const std::string where = input + ": column " + text::Quoted(field.name());
-  const char* first = input.starts_with('\'') ? "the first file" : "the first batch";  // Paths are quoted.
   if (found.empty()) {
     const std::string nearest = text::NearMiss(field.name(), schema.field_names());
-    return arrow::Status::Invalid(where, " is missing here; ", first, " has it, as ", field.type()->ToString(),
+    return arrow::Status::Invalid(where, " is missing here; ", first_input, " has it, as ", field.type()->ToString(),
                                   nearest.empty() ? "" : " (there is " + text::Quoted(nearest) + " instead)",
                                   "; leave the column or the file out");
   }
@@ -358,28 +358,30 @@ arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input,
   const arrow::DataType& type = *schema.field(found[0])->type();
   if (HaveSameValues(type, *field.type())) return arrow::Status::OK();
   return arrow::Status::Invalid(where, " is of type ", type.ToString(), " here and ", field.type()->ToString(), " in ",
-                                first, "; write one of them again with the other's type");
+                                first_input, "; write one of them again with the other's type");
 }
 
 namespace {
 
 /// As CheckColumn, for a field of a struct; what else is in the struct may differ.
-arrow::Status CheckField(const arrow::Schema& schema, const std::string& input, const OutputColumn& output) {
+arrow::Status CheckField(const arrow::Schema& schema, const std::string& input, const OutputColumn& output,
+                         const char* first_input) {
   const std::string where = input + ": column " + text::Quoted(output.path().ToString());
   if (schema.GetAllFieldIndices(output.input).size() != 1) {
-    return arrow::Status::Invalid(where, " is missing here; the first file has it; leave the column or the file out");
+    return arrow::Status::Invalid(where, " is missing here; ", first_input,
+                                  " has it; leave the column or the file out");
   }
   Preparation here(schema.GetFieldByName(output.input)), first(output.input_field);
   const arrow::Status status = here.TakeField(output.fields);
   if (!status.ok()) {
-    return arrow::Status::Invalid(where, " is missing here (", status.message(),
-                                  "); the first file has it; leave the column or the file out");
+    return arrow::Status::Invalid(where, " is missing here (", status.message(), "); ", first_input,
+                                  " has it; leave the column or the file out");
   }
   ARROW_RETURN_NOT_OK(first.TakeField(output.fields));
   if (here.field()->type()->Equals(*first.field()->type())) return arrow::Status::OK();
   return arrow::Status::Invalid(where, " is of type ", here.field()->type()->ToString(), " here and ",
-                                first.field()->type()->ToString(),
-                                " in the first file; write one of them again with the other's type");
+                                first.field()->type()->ToString(), " in ", first_input,
+                                "; write one of them again with the other's type");
 }
 
 }  // namespace
@@ -394,12 +396,14 @@ arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& sch
   for (const OutputColumn& output : projection.outputs) {
     if (!output.is_read()) continue;
     if (output.fields.empty()) {
-      ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field));
+      ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *output.input_field, projection.first_input));
     } else {
-      ARROW_RETURN_NOT_OK(CheckField(schema, input, output));
+      ARROW_RETURN_NOT_OK(CheckField(schema, input, output, projection.first_input));
     }
   }
-  for (const auto& field : projection.filter_fields) ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *field));
+  for (const auto& field : projection.filter_fields) {
+    ARROW_RETURN_NOT_OK(CheckColumn(schema, input, *field, projection.first_input));
+  }
   return arrow::Status::OK();
 }
 
@@ -433,6 +437,7 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
                                          const std::shared_ptr<arrow::MemoryPool>& pool) {
   Projection projection;
   projection.dataset_schema = source.schema();
+  if (source.num_files() == 0) projection.first_input = "the first batch";
   ARROW_ASSIGN_OR_RAISE(auto requests, RequestOutputs(options, *projection.dataset_schema));
   ARROW_RETURN_NOT_OK(FindPacking(options, requests, &projection.packing));
   for (const OutputRequest& request : requests) {

@@ -59,6 +59,7 @@ struct Projection {
   Packing packing;
   std::shared_ptr<arrow::Schema> dataset_schema;  ///< First file's columns, then partition fields (a partition field
                                                   ///< wins over a file column of the same name).
+  const char* first_input = "the first file";     ///< That it is of, for errors.
 
   /// True where rows are left out, so that how many come out of a chunk shows when it is read.
   bool selects_rows() const { return filter != nullptr || sample.has_value(); }
@@ -81,8 +82,9 @@ arrow::Result<Projection> MakeProjection(const LoaderOptions& options, Source& s
 
 /// Checks an input's schema against the projection (see the rule above). Errors start with "input: ".
 arrow::Status CheckSchema(const Projection& projection, const arrow::Schema& schema, const std::string& input);
-/// The same for one column.
-arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field);
+/// The same for one column. \param first_input  see Projection.
+arrow::Status CheckColumn(const arrow::Schema& schema, const std::string& input, const arrow::Field& field,
+                          const char* first_input = "the first file");
 
 /// The source columns that `outputs` and the filter need, each once.
 std::vector<std::string> NeededColumns(const Projection& projection, const std::vector<int>& outputs);
