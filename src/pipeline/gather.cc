@@ -5,7 +5,6 @@
 #include <arrow/extension_type.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 namespace penstock {
@@ -23,43 +22,18 @@ std::shared_ptr<arrow::ArrayData> StorageOf(const arrow::ArrayData& data) {
   return storage;
 }
 
-// A core has few loads under way into its first cache, and many more into the second: fetching there first makes
-// gathering from a window beyond the caches twice as fast (bench/RESULTS.md).
-constexpr size_t kRowsAhead = 256;
-void PrefetchForGather(const void* at) { __builtin_prefetch(at, 0, 2); }
-
-template <typename T>
-void GatherWidth(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, uint8_t* out) {
-  T* to = reinterpret_cast<T*>(out);
-  const auto at = [&](const SlabRow& row) { return reinterpret_cast<const T*>(from[row.slab]) + row.row; };
-  const size_t ahead = std::min(kRowsAhead, rows.size());
-  for (const SlabRow& row : rows.first(ahead)) PrefetchForGather(at(row));
-  for (size_t i = 0; i + ahead < rows.size(); ++i) {
-    PrefetchForGather(at(rows[i + ahead]));
-    *to++ = *at(rows[i]);
-  }
-  for (const SlabRow& row : rows.last(ahead)) *to++ = *at(row);
+void GatherColumn(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, int64_t width, uint8_t* out) {
+  if (width == 0) return;
+  GatheredItem item{0, width, out};
+  GatherItems(from, rows, width, {&item, 1});
 }
 
-// Loads of rows far apart do not wait for each other; what a row takes decides how it is copied.
-void GatherColumn(const std::vector<const uint8_t*>& from, std::span<const SlabRow> rows, int64_t width, uint8_t* out) {
-  switch (width) {
-    case 1:
-      return GatherWidth<uint8_t>(from, rows, out);
-    case 2:
-      return GatherWidth<uint16_t>(from, rows, out);
-    case 4:
-      return GatherWidth<uint32_t>(from, rows, out);
-    case 8:
-      return GatherWidth<uint64_t>(from, rows, out);
-    case 16:
-      return GatherWidth<std::array<uint64_t, 2>>(from, rows, out);
-    default:
-      for (const SlabRow& row : rows) {
-        std::memcpy(out, from[row.slab] + row.row * width, static_cast<size_t>(width));
-        out += width;
-      }
-  }
+void GatherRecords(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
+                   const SlotLayout& layout, uint8_t* base, int64_t slot_row) {
+  std::vector<const uint8_t*> from;
+  from.reserve(slabs.size());
+  for (const auto& slab : slabs) from.push_back(slab->records->data());
+  slabs.front()->records->layout().Gather(from, rows, layout, base, slot_row);
 }
 
 /// The rows of one batch, in one column of varying size.
@@ -185,6 +159,7 @@ void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<co
 
 void GatherFixed(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,
                  const SlotLayout& layout, uint8_t* base, int64_t slot_row) {
+  if (slabs.front()->records != nullptr) return GatherRecords(slabs, rows, layout, base, slot_row);
   std::vector<const uint8_t*> values(slabs.size()), masks(slabs.size());
   for (int column = 0; column < static_cast<int>(layout.schema()->size()); ++column) {
     const Field& field = (*layout.schema())[static_cast<size_t>(column)];

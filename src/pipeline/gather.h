@@ -37,7 +37,8 @@ arrow::Result<std::shared_ptr<const Slab>> MakeSlab(Batch batch, LostRows lost, 
 /// Which of the rows are lost: a byte for each to `lost`.
 void GatherLost(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows, uint8_t* lost);
 
-/// Copies rows of slabs to rows of a slot: `rows` to the slot's rows from `slot_row` on. Columns of fixed size.
+/// Copies rows of slabs (at least one) to rows of a slot: `rows` to the slot's rows from `slot_row` on. Columns of
+/// fixed size.
 ///
 /// Threads: any; every caller writes rows of its own.
 void GatherFixed(std::span<const std::shared_ptr<const Slab>> slabs, std::span<const SlabRow> rows,

@@ -210,8 +210,6 @@ arrow::Status Mixer::Mix(const Job& job) {
   for (const Part& part : job.parts) {
     const Filling& from = *part.from;
     const int64_t first_slab = from.begin_row >> slab_bits_;
-    std::vector<const uint8_t*> records;
-    for (const auto& slab : from.slabs) records.push_back(slab->records == nullptr ? nullptr : slab->records->data());
     for (const RowRange& range : Slice(from.window.wanted, part.first, part.first + part.rows)) {
       for (int64_t at = range.begin; at < range.end;) {
         const int64_t n = std::min(kStripRows, range.end - at);
@@ -222,11 +220,7 @@ arrow::Status Mixer::Mix(const Job& job) {
         }
         const std::span<const SlabRow> strip(rows.data(), static_cast<size_t>(n));
         if (from.has_lost) GatherLost(from.slabs, strip, slot.lost.data() + slot_row);
-        if (plan_.records != nullptr) {
-          plan_.records->layout().Gather(records, strip, *plan_.layout, base, slot_row);
-        } else {
-          GatherFixed(from.slabs, strip, *plan_.layout, base, slot_row);
-        }
+        GatherFixed(from.slabs, strip, *plan_.layout, base, slot_row);
         ARROW_RETURN_NOT_OK(GatherVarying(from.slabs, strip, *plan_.layout, base, slot_row, &slot.fill, take));
         at += n;
         slot_row += n;

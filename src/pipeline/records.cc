@@ -17,11 +17,18 @@ constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kBlockBytes = int64_t{16} << 10;
 constexpr int64_t kLeastBlockRows = 16;
 constexpr int64_t kMostBlockRows = 256;
+// Longer rows are read from front to back for long enough that the processor fetches ahead by itself.
+constexpr int64_t kMostPrefetchBytes = 4096;
 
-// A core has few loads under way into its first cache, and many more into the second (bench/RESULTS.md).
-void Prefetch(const uint8_t* record, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(record + at, 0, 2);
-  __builtin_prefetch(record + bytes - 1, 0, 2);  // Where it reaches into one line more.
+size_t BlockRows(int64_t row_bytes) {
+  return static_cast<size_t>(std::clamp(kBlockBytes / row_bytes, kLeastBlockRows, kMostBlockRows));
+}
+
+// A core has few loads under way into its first cache, and many more into the second: fetching there first makes
+// gathering from a window beyond the caches twice as fast (bench/RESULTS.md).
+void Prefetch(const uint8_t* row, int64_t bytes) {
+  const uint8_t* line = row - reinterpret_cast<uintptr_t>(row) % kLineBytes;
+  for (; line < row + bytes; line += kLineBytes) __builtin_prefetch(line, 0, 2);
 }
 
 template <size_t kBytes>
@@ -39,6 +46,8 @@ void WriteItem(const uint8_t* from, int64_t rows, int64_t bytes, int64_t stride,
       return WriteItem<4>(from, rows, stride, to);
     case 8:
       return WriteItem<8>(from, rows, stride, to);
+    case 16:
+      return WriteItem<16>(from, rows, stride, to);
     default:
       for (int64_t i = 0; i < rows; ++i) {
         std::memcpy(to + i * stride, from + i * bytes, static_cast<size_t>(bytes));
@@ -61,6 +70,8 @@ void GatherItem(std::span<const uint8_t* const> records, int64_t offset, int64_t
       return GatherItem<4>(records, offset, out);
     case 8:
       return GatherItem<8>(records, offset, out);
+    case 16:
+      return GatherItem<16>(records, offset, out);
     default:
       for (const uint8_t* record : records) {
         std::memcpy(out, record + offset, static_cast<size_t>(bytes));
@@ -70,6 +81,29 @@ void GatherItem(std::span<const uint8_t* const> records, int64_t offset, int64_t
 }
 
 }  // namespace
+
+void GatherItems(std::span<const uint8_t* const> slabs, std::span<const SlabRow> rows, int64_t row_bytes,
+                 std::span<GatheredItem> items) {
+  std::array<const uint8_t*, kMostBlockRows> here, ahead;
+  const auto locate = [&](std::span<const SlabRow> block) {
+    for (size_t i = 0; i < block.size(); ++i) {
+      ahead[i] = slabs[block[i].slab] + block[i].row * row_bytes;
+      if (row_bytes <= kMostPrefetchBytes) Prefetch(ahead[i], row_bytes);
+    }
+  };
+  const size_t block_rows = BlockRows(row_bytes);
+  locate(rows.first(std::min(block_rows, rows.size())));
+  while (!rows.empty()) {
+    const size_t n = std::min(block_rows, rows.size());
+    rows = rows.subspan(n);
+    std::swap(here, ahead);
+    locate(rows.first(std::min(block_rows, rows.size())));
+    for (GatheredItem& item : items) {
+      GatherItem(std::span(here.data(), n), item.offset, item.bytes, item.to);
+      item.to += static_cast<int64_t>(n) * item.bytes;
+    }
+  }
+}
 
 std::optional<RecordLayout> RecordLayout::Of(const Schema& schema) {
   RecordLayout layout;
@@ -89,12 +123,8 @@ std::optional<RecordLayout> RecordLayout::Of(const Schema& schema) {
   return layout;
 }
 
-size_t RecordLayout::BlockRows() const {
-  return static_cast<size_t>(std::clamp(kBlockBytes / record_bytes_, kLeastBlockRows, kMostBlockRows));
-}
-
 void RecordLayout::Write(const Batch& batch, uint8_t* records) const {
-  const auto block_rows = static_cast<int64_t>(BlockRows());
+  const auto block_rows = static_cast<int64_t>(BlockRows(record_bytes_));
   for (int64_t row = 0; row < batch.num_rows(); row += block_rows) {
     const int64_t rows = std::min(block_rows, batch.num_rows() - row);
     for (const Item& item : items_) {
@@ -107,31 +137,14 @@ void RecordLayout::Write(const Batch& batch, uint8_t* records) const {
 
 void RecordLayout::Gather(std::span<const uint8_t* const> slabs, std::span<const SlabRow> rows,
                           const SlotLayout& layout, uint8_t* base, int64_t slot_row) const {
-  std::array<const uint8_t*, kMostBlockRows> here, ahead;
-  const auto locate = [&](std::span<const SlabRow> block) {
-    for (size_t i = 0; i < block.size(); ++i) {
-      ahead[i] = slabs[block[i].slab] + block[i].row * record_bytes_;
-      Prefetch(ahead[i], record_bytes_);
-    }
-  };
-  std::vector<uint8_t*> to;
-  to.reserve(items_.size());
+  std::vector<GatheredItem> items;
+  items.reserve(items_.size());
   for (const Item& item : items_) {
     const SlotColumn column = layout.Column(base, item.column);
-    to.push_back((item.is_mask ? column.mask : column.values) + slot_row * item.bytes);
+    uint8_t* const to = (item.is_mask ? column.mask : column.values) + slot_row * item.bytes;
+    items.push_back({item.offset, item.bytes, to});
   }
-  const size_t block_rows = BlockRows();
-  locate(rows.first(std::min(block_rows, rows.size())));
-  while (!rows.empty()) {
-    const size_t n = std::min(block_rows, rows.size());
-    rows = rows.subspan(n);
-    std::swap(here, ahead);
-    locate(rows.first(std::min(block_rows, rows.size())));
-    for (size_t i = 0; i < items_.size(); ++i) {
-      GatherItem(std::span(here.data(), n), items_[i].offset, items_[i].bytes, to[i]);
-      to[i] += static_cast<int64_t>(n) * items_[i].bytes;
-    }
-  }
+  GatherItems(slabs, rows, record_bytes_, items);
 }
 
 RecordPool::RecordPool(RecordLayout layout, int64_t slab_rows, int64_t most_slabs, std::shared_ptr<Ledger> ledger)

@@ -23,6 +23,18 @@ struct SlabRow {
   uint32_t row = 0;
 };
 
+/// Bytes that every row has from `offset` on, and where they go, those of one row after those of the other.
+struct GatheredItem {
+  int64_t offset = 0;
+  int64_t bytes = 0;
+  uint8_t* to = nullptr;
+};
+
+/// Copies items of rows, wherever these lie.
+/// \param slabs  the first row of each. \param row_bytes  from one row of a slab to the next.
+void GatherItems(std::span<const uint8_t* const> slabs, std::span<const SlabRow> rows, int64_t row_bytes,
+                 std::span<GatheredItem> items);
+
 /// Rows as records: what the columns have of a row, values and masks, next to each other. Whoever takes rows in random
 /// order from more than the caches hold waits for memory once for a row then, not once for each of its columns.
 ///
@@ -48,7 +60,6 @@ class RecordLayout {
     int64_t offset = 0;  ///< In the record.
   };
   RecordLayout() = default;
-  size_t BlockRows() const;
 
   std::vector<Item> items_;
   int64_t record_bytes_ = 0;
@@ -69,6 +80,7 @@ class RecordPool : public std::enable_shared_from_this<RecordPool> {
     Slab& operator=(const Slab&) = delete;
 
     uint8_t* data() const { return memory_.data(); }
+    const RecordLayout& layout() const { return pool_->layout(); }
 
    private:
     const std::shared_ptr<RecordPool> pool_;
