@@ -256,6 +256,7 @@ class BlockStream(Iterator[Block]):
                 for each, part in zip(bundle.blocks, parts, strict=True):
                     self._add(_Entry(each.ref, each.metadata, part))
                 del bundle, each
+                self._meter.tell()
         except BaseException as error:
             explain(error)
             failure = error

@@ -93,10 +93,15 @@ class Meter:
 
     def used(self, step_s: float) -> None:
         """Take the seconds of the consumer's step with it."""
-        if self._stats is None:
-            return
-        self._stats.iter_user_s.add(step_s)
-        if time.perf_counter() - self._updated_s > _UPDATE_EVERY_S:
+        if self._stats is not None:
+            self._stats.iter_user_s.add(step_s)
+
+    def tell(self) -> None:
+        """Bring Ray's metrics up to date, if that is due.
+
+        It asks the cluster for an actor, which takes milliseconds: nothing for the consumer to wait for.
+        """
+        if self._stats is not None and time.perf_counter() - self._updated_s > _UPDATE_EVERY_S:
             self._update()
 
     def finish(self, shaping_s: float) -> None:

@@ -325,6 +325,29 @@ def test_statistics_of_ray_are_filled(numbers: Numbers) -> None:
     assert stats.iter_prefetched_bytes == 0
 
 
+def test_metrics_are_told_where_the_consumer_does_not_wait_for_it(
+    numbers: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.ray import _meter
+    from ray.data._internal.stats import _StatsManager
+
+    told: list[tuple[str, int]] = []
+
+    def tell(stats: Any, *_: Any) -> None:
+        told.append((threading.current_thread().name, stats.iter_rows_total))
+
+    monkeypatch.setattr(_meter, "_UPDATE_EVERY_S", 0)
+    monkeypatch.setattr(_StatsManager, "update_iteration_metrics", staticmethod(tell))
+    with ps.ray.enabled():
+        for _ in numbers(8, 64).iter_batches(batch_size=32):
+            pass
+    *during, end = told
+    assert {name for name, _ in during} == {"penstock-ray"}
+    assert end == (threading.current_thread().name, 512)
+    rows = [each for _, each in told]
+    assert rows == sorted(rows)
+
+
 def test_a_generator_that_is_left_open_is_closed_by_its_end(numbers: Numbers) -> None:
     with ps.ray.enabled():
         batches = iter(numbers(6, 64).iter_batches(batch_size=16))
