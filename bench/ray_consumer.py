@@ -24,7 +24,7 @@ theirs lie in, so that it can be neither spilled nor evicted; "held", that and w
 "uncounted", what they have mapped although no process has a reference to it, so that Ray believes it gone.
 "store" is the most that the whole store had, "left" what it has two seconds after the last batch beyond what
 lay there before, and "threads left" those of the consumers more than at the start. Waits are without each
-consumer's first.
+consumer's first; rows per second are over the time of the slowest consumer from its call to its last batch.
 
 Every row must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked
 for, "uneven" how many batches more one shard got than another.
@@ -131,6 +131,7 @@ class Consumer:
         waits_s: list[float] = []
         sizes: list[int] = []
         ids: list[np.ndarray] = []
+        began = time.perf_counter()
         with self._enabled():
             batches = iter(part.iter_torch_batches(**arguments))
             batch = None
@@ -138,7 +139,9 @@ class Consumer:
                 asked = time.perf_counter()
                 batch = next(batches, None)  # The last batch dies in this assignment, within the wait.
                 if batch is None:
-                    return {"waits_s": waits_s, "sizes": sizes, "ids": np.concatenate(ids)}
+                    seconds = time.perf_counter() - began
+                    taken = {"waits_s": waits_s, "sizes": sizes, "seconds": seconds}
+                    return {**taken, "ids": np.concatenate(ids)}
                 waits_s.append(time.perf_counter() - asked)
                 rows = next(iter(batch.values())).numpy()
                 ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
@@ -154,25 +157,27 @@ class Consumer:
         memory = torch.zeros((rows, width // 8), dtype=torch.int64)
         waits_s: list[float] = []
         batch = None
+        began = time.perf_counter()
         for _ in range(batches):
             asked = time.perf_counter()
             batch = {"row": memory[:rows]}
             waits_s.append(time.perf_counter() - asked)
             time.sleep(step_s)
         del batch
-        return {"waits_s": waits_s, "sizes": [rows] * batches}
+        return {"waits_s": waits_s, "sizes": [rows] * batches, "seconds": time.perf_counter() - began}
 
     def drop(self, part: Any) -> dict[str, Any]:
         """The bound `refs`: the seconds waited for each bundle of references, and their rows."""
         waits_s: list[float] = []
         sizes: list[int] = []
+        began = time.perf_counter()
         iterator = part.iterator() if hasattr(part, "iterator") else part  # A data set, or a shard.
         bundles = iterator._to_ref_bundle_iterator()[0]
         while True:
             asked = time.perf_counter()
             bundle = next(bundles, None)
             if bundle is None:
-                return {"waits_s": waits_s, "sizes": sizes}
+                return {"waits_s": waits_s, "sizes": sizes, "seconds": time.perf_counter() - began}
             waits_s.append(time.perf_counter() - asked)
             sizes.append(bundle.num_rows())
             del bundle
@@ -211,7 +216,6 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     before_mib = watch.now_mib()
     parts = data.streaming_split(len(actors), equal=True) if len(actors) > 1 else [data]
     arguments = chosen["arguments"]
-    started = time.perf_counter()
     if chosen["breaks"]:
         ray.get([actors[0].leave.remote(data, chosen["breaks"], arguments)])
         taken = []
@@ -219,7 +223,6 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
         taken = ray.get(
             [_call(engine, actor, part, chosen) for actor, part in zip(actors, parts, strict=True)]
         )
-    seconds = time.perf_counter() - started
     time.sleep(SETTLE_S)
     left_threads = sum(ray.get([actor.threads_left.remote() for actor in actors]))
     left_mib = max(0.0, watch.now_mib() - before_mib)
@@ -230,7 +233,7 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     version = ray.__version__
     ray.shutdown()
     return {
-        **_waits(taken, seconds),
+        **_waits(taken),
         "mapped_mib": watch.kept.mapped / harness.MIB,
         "held_mib": watch.kept.held / harness.MIB,
         "uncounted_mib": watch.kept.uncounted / harness.MIB,
@@ -260,7 +263,8 @@ def _check(engine: str, ids: np.ndarray, rows: int) -> None:
         raise AssertionError(f"{engine} gave {len(ids)} rows, {len(set(ids))} distinct, instead of {rows}")
 
 
-def _waits(taken: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+def _waits(taken: list[dict[str, Any]]) -> dict[str, float]:
+    seconds = max((each["seconds"] for each in taken), default=1.0)
     waits_ms = sorted(1e3 * wait for each in taken for wait in each["waits_s"][1:]) or [0.0]
     return {
         "rows_per_s": sum(sum(each["sizes"]) for each in taken) / seconds,
