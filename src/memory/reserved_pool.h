@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <unordered_map>
-#include <vector>
 
 #include "penstock/ledger.h"
 
@@ -15,10 +13,6 @@ namespace penstock {
 /// The arrow::MemoryPool of one chunk under decode. It holds a reservation in an account of the ledger (`decode`),
 /// grows it when an allocation does not fit, and refuses (OutOfMemory) what the budget does not admit: never is a byte
 /// allocated that was not taken before.
-///
-/// Large blocks that are freed are kept for those that follow, as far as what is promised reaches: from one piece of a
-/// chunk to the next they are alike, and memory fresh from the system costs as much as copying it twice
-/// (bench/RESULTS.md). What is kept gives way to whatever else is wanted.
 ///
 /// Ownership: by shared_ptr; must outlive every buffer allocated from it.
 /// Threads:   every method may be called from any thread.
@@ -61,22 +55,9 @@ class ReservedPool : public arrow::MemoryPool {
 
  private:
   ReservedPool(std::shared_ptr<Ledger> ledger, int64_t promise_bytes, Account account);
-  /// Memory of the backend.
-  struct Block {
-    uint8_t* data = nullptr;
-    int64_t bytes = 0;
-    int64_t alignment = 0;
-  };
   /// Counts `bytes` more as used, growing the reservation where needed; false where the budget refuses.
   bool TakeLocked(int64_t bytes) PENSTOCK_REQUIRES(mu_);
-  arrow::Status TakeOrRefuseLocked(int64_t bytes) PENSTOCK_REQUIRES(mu_);
   void GiveBackLocked(int64_t bytes) PENSTOCK_REQUIRES(mu_);
-  /// The smallest kept block that serves, if there is one; counted as used.
-  uint8_t* ReuseLocked(int64_t bytes, int64_t alignment) PENSTOCK_REQUIRES(mu_);
-  /// Frees kept blocks until what is kept and used is at most so much, or nothing is kept.
-  void DropKeptLocked(int64_t most_bytes) PENSTOCK_REQUIRES(mu_);
-  /// Of a block that was handed out as `bytes` of memory: all of its bytes.
-  int64_t BlockBytesLocked(const uint8_t* data, int64_t bytes) const PENSTOCK_REQUIRES(mu_);
 
   const std::shared_ptr<Ledger> ledger_;
   const Account account_;
@@ -85,13 +66,10 @@ class ReservedPool : public arrow::MemoryPool {
   int64_t promise_bytes_ PENSTOCK_GUARDED_BY(mu_);
   int64_t reserved_bytes_ PENSTOCK_GUARDED_BY(mu_);
   int64_t used_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  int64_t kept_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;  // With those used never more than those reserved.
   int64_t peak_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t total_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t allocations_ PENSTOCK_GUARDED_BY(mu_) = 0;
   int64_t refused_bytes_ PENSTOCK_GUARDED_BY(mu_) = 0;
-  std::vector<Block> kept_ PENSTOCK_GUARDED_BY(mu_);
-  std::unordered_map<const uint8_t*, int64_t> block_bytes_ PENSTOCK_GUARDED_BY(mu_);  // Those larger than asked for.
 };
 
 }  // namespace penstock

@@ -71,7 +71,7 @@ class BytesColumn final : public PieceColumn, private ChunkPages::Values {
     Validity validity(pool_);
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> offsets,
                           arrow::AllocateBuffer((rows + 1) * int64_t{sizeof(Offset)}, pool_));
-    ARROW_ASSIGN_OR_RAISE(auto values, GrowingValues::For(rows, row_bytes_, pool_));
+    ARROW_ASSIGN_OR_RAISE(auto values, GrowingValues::For(rows, row_bytes_, &lender_, pool_));
     auto* offset = offsets->mutable_data_as<Offset>();
     int64_t bytes = 0;
     for (int64_t row = 0; row < rows;) {
@@ -143,6 +143,7 @@ class BytesColumn final : public PieceColumn, private ChunkPages::Values {
   ChunkPages pages_;
   DataPageParts page_;  // Its rows: what is left of them.
   Pages values_;
+  BufferLender lender_;
   std::unique_ptr<arrow::Buffer> scratch_buffer_;
   Scratch* scratch_ = nullptr;
   int64_t taken_rows_ = 0;

@@ -168,7 +168,8 @@ class ListColumn final : public PieceColumn {
   arrow::Result<std::shared_ptr<arrow::Array>> Take(int64_t rows) override {
     Lists lists(rows, pool_);
     ARROW_ASSIGN_OR_RAISE(lists.offsets, arrow::AllocateBuffer((rows + 1) * OffsetBytes(), pool_));
-    ARROW_ASSIGN_OR_RAISE(lists.values, GrowingValues::For(rows, row_items_ * static_cast<double>(width_), pool_));
+    ARROW_ASSIGN_OR_RAISE(lists.values,
+                          GrowingValues::For(rows, row_items_ * static_cast<double>(width_), &lender_, pool_));
     while (!lists.is_done) {
       if (strip_->at == strip_->end) {
         ARROW_ASSIGN_OR_RAISE(const bool is_more, NextStrip());
@@ -345,6 +346,7 @@ class ListColumn final : public PieceColumn {
   const int64_t width_;       // Of an item.
   const int64_t list_level_;  // The definition level of an item, there or missing.
   const std::unique_ptr<Items> items_;
+  BufferLender lender_;
   std::unique_ptr<arrow::Buffer> strip_buffer_;
   Strip* strip_ = nullptr;
   DataPageParts page_;  // Its rows: levels behind the strip.
