@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from penstock.ray._errors import explain
 from penstock.ray._forms import Conformer, has_nulls, own_copy_of_block, sliced, to_table
+from penstock.ray._meter import TELL_EVERY_S
 
 __all__ = ["Block", "BlockStream"]
 
@@ -242,7 +243,7 @@ class BlockStream(Iterator[Block]):
             thread.start()
 
     def _feed(self) -> None:
-        """Take references from Ray while there is room for them."""
+        """Take references from Ray while there is room for them; tell Ray's metrics until the end."""
         failure: BaseException | None = None
         bundles, self._bundles = self._bundles, None
         assert bundles is not None
@@ -256,7 +257,6 @@ class BlockStream(Iterator[Block]):
                 for each, part in zip(bundle.blocks, parts, strict=True):
                     self._add(_Entry(each.ref, each.metadata, part))
                 del bundle, each
-                self._meter.tell()
         except BaseException as error:
             explain(error)
             failure = error
@@ -266,6 +266,8 @@ class BlockStream(Iterator[Block]):
                 self._is_over = True
                 self._failure = failure
                 self._notify_all()
+        while not self._stop.wait(TELL_EVERY_S):
+            self._meter.tell()
 
     def _notify_all(self) -> None:
         for condition in (self._came, self._room, self._work):
@@ -278,9 +280,14 @@ class BlockStream(Iterator[Block]):
             self._room.notify()
 
     def _wait_for_room(self) -> bool:
-        with self._lock:
-            self._room.wait_for(lambda: self._stop.is_set() or not self._entries or self._has_room())
-            return not self._stop.is_set()
+        while True:
+            self._meter.tell()
+            with self._lock:
+                if self._room.wait_for(self._may_take, TELL_EVERY_S):
+                    return not self._stop.is_set()
+
+    def _may_take(self) -> bool:
+        return self._stop.is_set() or not self._entries or self._has_room()
 
     def _has_room(self) -> bool:
         if self._rows_ahead is None or self._entry_rows >= self._rows_ahead:

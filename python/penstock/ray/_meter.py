@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-__all__ = ["Meter"]
+__all__ = ["TELL_EVERY_S", "Meter"]
 
-_UPDATE_EVERY_S = 5.0
+TELL_EVERY_S = 5.0
 
 
 class Meter:
@@ -101,7 +101,7 @@ class Meter:
 
         It asks the cluster for an actor, which takes milliseconds: nothing for the consumer to wait for.
         """
-        if self._stats is not None and time.perf_counter() - self._updated_s > _UPDATE_EVERY_S:
+        if self._stats is not None and time.perf_counter() - self._updated_s > TELL_EVERY_S:
             self._update()
 
     def finish(self, shaping_s: float) -> None:

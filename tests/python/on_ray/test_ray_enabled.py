@@ -13,7 +13,7 @@ import penstock as ps
 import pyarrow as pa
 import pytest
 
-from on_ray.ray_support import Numbers, values
+from on_ray.ray_support import Numbers, values, wait_until
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_statistics_of_ray_are_filled(numbers: Numbers) -> None:
 def test_metrics_are_told_where_the_consumer_does_not_wait_for_it(
     numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.ray import _meter
+    from penstock.ray import _blocks, _meter
     from ray.data._internal.stats import _StatsManager
 
     told: list[tuple[str, int]] = []
@@ -336,10 +336,14 @@ def test_metrics_are_told_where_the_consumer_does_not_wait_for_it(
     def tell(stats: Any, *_: Any) -> None:
         told.append((threading.current_thread().name, stats.iter_rows_total))
 
-    monkeypatch.setattr(_meter, "_UPDATE_EVERY_S", 0)
+    for module in (_blocks, _meter):
+        monkeypatch.setattr(module, "TELL_EVERY_S", 0.01)
     monkeypatch.setattr(_StatsManager, "update_iteration_metrics", staticmethod(tell))
     with ps.ray.enabled():
-        for _ in numbers(8, 64).iter_batches(batch_size=32):
+        batches = iter(numbers(1, 512).iter_batches(batch_size=32))
+        next(batches)
+        wait_until(lambda: len(told) > 2)  # Although there is no reference left to take.
+        for _ in batches:
             pass
     *during, end = told
     assert {name for name, _ in during} == {"penstock-ray"}
