@@ -84,7 +84,9 @@ void GatherItem(std::span<const uint8_t* const> records, int64_t offset, int64_t
 
 void GatherItems(std::span<const uint8_t* const> slabs, std::span<const SlabRow> rows, int64_t row_bytes,
                  std::span<GatheredItem> items) {
-  std::array<const uint8_t*, kMostBlockRows> here, ahead;
+  std::array<const uint8_t*, kMostBlockRows> first, second;
+  const uint8_t** here = first.data();
+  const uint8_t** ahead = second.data();
   const auto locate = [&](std::span<const SlabRow> block) {
     for (size_t i = 0; i < block.size(); ++i) {
       ahead[i] = slabs[block[i].slab] + block[i].row * row_bytes;
@@ -99,7 +101,7 @@ void GatherItems(std::span<const uint8_t* const> slabs, std::span<const SlabRow>
     std::swap(here, ahead);
     locate(rows.first(std::min(block_rows, rows.size())));
     for (GatheredItem& item : items) {
-      GatherItem(std::span(here.data(), n), item.offset, item.bytes, item.to);
+      GatherItem(std::span(here, n), item.offset, item.bytes, item.to);
       item.to += static_cast<int64_t>(n) * item.bytes;
     }
   }
