@@ -44,7 +44,7 @@ class Validity {
   arrow::TypedBufferBuilder<bool> bits_;
 };
 
-/// Lends a buffer to one array after the other: fresh memory costs page faults, a tenth of the time of decoding lists.
+/// Lends a buffer to one array after the other: fresh memory costs page faults.
 ///
 /// Ownership: what is lent comes back when nobody has it any more, or dies then if the lender is gone; the pool must
 /// outlive both. Threads: buffers may be let go on any.
