@@ -45,7 +45,8 @@ class Epochs:
 
 
 def start(workers: int, store_bytes: int) -> None:
-    """A local cluster that keeps quiet."""
+    """A local cluster that keeps quiet, also towards Ray's makers: telling them takes a thread."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(
         address="local",  # Not another one that runs on this machine.
         num_cpus=workers,

@@ -93,17 +93,18 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def open_files() -> set[str]:
-    """The regular files that this process has open."""
-    names = set()
+def open_files(folder: Path) -> list[str]:
+    """The files of a folder that this process has open, once for each time. Others open files of their own
+    at any moment: Ray, where its tests ran before in this process."""
+    names = []
     for fd in Path("/proc/self/fd").iterdir():
         try:
-            name = str(fd.readlink())
+            target = fd.readlink()
         except OSError:  # The folder's own.
             continue
-        if name.startswith("/") and not name.startswith(("/dev/", "/proc/")):
-            names.add(name)
-    return names
+        if target.is_relative_to(folder.resolve()):
+            names.append(str(target))
+    return sorted(names)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -320,14 +320,14 @@ def test_a_thousand_abandoned_iterators_leave_nothing(tmp_path: Path, num_worker
     dropped."""
     path, options, _ = write_kind("many row groups", tmp_path)
     loader = quiet_loader(path, num_workers=num_workers, **options)
-    idle, files = current_bytes(loader), open_files()
+    idle, files = current_bytes(loader), open_files(tmp_path)
     for _ in range(200):
         iterator = iter(loader)
         for _ in range(taken):
             next(iterator)
         del iterator
         assert current_bytes(loader) == idle
-        assert open_files() == files
+        assert open_files(tmp_path) == files
     wait_until(lambda: loader_threads() == [])
     assert_all_given_back(loader)
 
@@ -336,7 +336,6 @@ def test_a_thousand_abandoned_iterators_leave_nothing(tmp_path: Path, num_worker
 def test_a_hundred_abandoned_loaders_leave_nothing(tmp_path: Path, num_workers: int) -> None:
     """Clause 17, invariant 6: the same for loaders that were never closed, in mid-epoch."""
     path, options, _ = write_kind("many row groups", tmp_path)
-    files = open_files()
     for _ in range(100):
         loader = quiet_loader(path, num_workers=num_workers, **options)
         iterator = iter(loader)
@@ -345,7 +344,9 @@ def test_a_hundred_abandoned_loaders_leave_nothing(tmp_path: Path, num_workers: 
         cycle.append(cycle)
     del loader, iterator, batch, cycle
     gc.collect()
-    assert open_files() == files
+    assert open_files(tmp_path) == []
+    with Path(path).open():
+        assert open_files(tmp_path) == [path]
     wait_until(lambda: loader_threads() == [])
 
 

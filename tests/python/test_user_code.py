@@ -51,7 +51,9 @@ def test_workers_share_a_file_that_was_written_in_python(data: str, direct: bool
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("direct", [True, False])
-def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct: bool) -> None:
+def test_an_error_in_user_code_at_every_read(
+    tmp_path: Path, data: str, num_workers: int, direct: bool
+) -> None:
     """Clause 23: an exception from a file system in Python is raised once, in its place, and all is given
     back."""
     calls = 0
@@ -72,7 +74,7 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
         filesystem=watched_files(before_read),
         _direct_decode=direct,
     )
-    idle, files = current_bytes(loader), open_files()
+    idle, files = current_bytes(loader), open_files(tmp_path)
     calls = 0
     assert rows_of(loader) == list(range(2000))
     reads = calls
@@ -94,7 +96,7 @@ def test_an_error_in_user_code_at_every_read(data: str, num_workers: int, direct
         assert len(got) < 2000
         assert list(iterator) == []
         assert current_bytes(loader) == idle
-        assert open_files() == files
+        assert open_files(tmp_path) == files
         wait_until(lambda: loader_threads() == [])
     fails_at = -1
     assert rows_of(loader) == list(range(2000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from conftest import loader_threads
 
 from on_ray.ray_support import MIB, Numbers, wait_until
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Tests tell nobody, and no thread asks for figures to tell.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
