@@ -5,8 +5,9 @@
 
 16 inputs become 8 outputs of 16 rows each, 2,048 rows of 1 MiB: 2 GiB in all, made as they are needed.
 
-training-prefetch             two consumers that get half of the rows each, 8 batches prefetched where that
-is asked fast-producer-slow-consumer   one consumer
+training-prefetch             two consumers that get half of the rows each, 8 batches prefetched where an
+                              engine has such a setting
+fast-producer-slow-consumer   one consumer
 
 A consumer takes batches of 16 rows and sleeps `--step` seconds for each. Making a batch takes
 milliseconds, so every engine keeps up; the question is how far ahead of the consumers it runs. "held" is
