@@ -91,6 +91,7 @@ def measure(
     """One run of one engine; runs in a child process."""
     try:
         chosen = load(engine, ROW_MODULES)
+        chosen.prepare(workers)
         before_bytes = harness.rss_bytes()
         started = time.perf_counter()
         source: Any = chosen.open(paths, ["id"], batch_size, workers)

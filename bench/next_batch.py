@@ -42,6 +42,7 @@ def measure(
     """The waits of one epoch of one engine, or of as much as fits the limit; runs in a child process."""
     try:
         chosen = load(engine)
+        chosen.prepare(workers)
     except NotAvailableError as error:
         return {"not_available": str(error)}
     source = chosen.open(paths, columns, batch_size, workers)

@@ -32,6 +32,7 @@ def next_us(engine: str, path: str, columns: int, workers: int, batches: int) ->
     """Mean and median time of next() for batches of one row; runs in a child process."""
     try:
         chosen = load(engine)
+        chosen.prepare(workers)
     except NotAvailableError as error:
         return {"not_available": str(error)}
     source = chosen.open([path], [f"i{c}" for c in range(columns)], 1, workers)
@@ -54,6 +55,7 @@ def first_batch(
     """Seconds from nothing to the first batch, when all imports are done; runs in a child process."""
     try:
         chosen = load(engine)
+        chosen.prepare(workers)
     except NotAvailableError as error:
         return {"not_available": str(error)}
     next(iter(chosen.open(paths[:1], columns, batch_size, workers)))  # Loads what is loaded once.

@@ -55,6 +55,7 @@ def measure(
     """
     try:
         chosen = load(engine)
+        chosen.prepare(workers)
     except NotAvailableError as error:
         return {"not_available": str(error)}
     harness.reset_peak_rss()

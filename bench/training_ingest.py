@@ -73,6 +73,7 @@ def measure(
     """One run of one engine; runs in a child process."""
     try:
         chosen = load(engine, PHOTO_MODULES)
+        chosen.prepare(workers)
         step = make_step(variant, sleep_s)
         before_bytes = harness.rss_bytes()
         started = time.perf_counter()

@@ -81,6 +81,8 @@ class Engine:
     """Whether numbers keep their width; else integers may come as int64 and floats as float32."""
     does_all: bool = True
     """Whether it does the whole work that is measured; a bound does not."""
+    prepare: Callable[[int], None] = lambda workers: None
+    """`prepare(workers)`: what stands before training begins, such as a cluster; it is not timed."""
 
     def version(self) -> str:
         return importlib.metadata.version(self.package)

@@ -30,7 +30,6 @@ class Epochs:
     def __init__(
         self, paths: list[str], columns: list[str], batch_size: int, workers: int, **options: Any
     ) -> None:
-        start(workers, STORE_BYTES)
         self._options = {"batch_size": batch_size, "prefetch_batches": PREFETCH_BATCHES} | options
         self._dataset = ray.data.read_parquet(paths, columns=columns)
         types = pq.read_schema(paths[0])
@@ -55,8 +54,23 @@ def start(workers: int, store_bytes: int) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # The newer reader of Parquet starts actors of its own for each epoch, which takes seconds.
+    context.use_datasource_v2 = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def import_all() -> None:
+        import ray.data  # noqa: F401
+        import torch  # noqa: F401
+
+    # A worker process each, with all that is imported at first use.
+    ray.get([ray.remote(num_cpus=1)(import_all).remote() for _ in range(workers)])
+
+
+def prepare(workers: int) -> None:
+    """`Engine.prepare` of this engine."""
+    start(workers, STORE_BYTES)
 
 
 def _numbers(table: pa.Table) -> pa.Table:
@@ -79,5 +93,6 @@ ENGINES = [
         open=_open,
         exact=False,
         processes=True,
+        prepare=prepare,
     )
 ]

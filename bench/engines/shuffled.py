@@ -81,6 +81,12 @@ def _ray(paths: list[str], columns: list[str], batch_size: int, workers: int) ->
     )
 
 
+def _prepare_ray(workers: int) -> None:
+    from . import ray_data
+
+    ray_data.prepare(workers)
+
+
 class _Datasets:
     """Imports the package only where it is wanted."""
 
@@ -100,7 +106,12 @@ ENGINES = [
         "torch-map", "torch", "table in memory, full shuffle, a gather a column (__getitems__)", _torch_map
     ),
     Engine("torch-map-rows", "torch", "table in memory, full shuffle, row by row and collated", _torch_rows),
-    Engine("ray-shuffled", "ray", f"local_shuffle_buffer_size: {_BUFFER}", _ray, exact=False, processes=True),
+    Engine(
+        *("ray-shuffled", "ray", f"local_shuffle_buffer_size: {_BUFFER}", _ray),
+        exact=False,
+        processes=True,
+        prepare=_prepare_ray,
+    ),
     Engine(
         "datasets-shuffled", "datasets", f"streaming, .shuffle(): {_BUFFER}", _Datasets, exact_types=False
     ),

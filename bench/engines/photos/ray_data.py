@@ -39,7 +39,6 @@ class Epochs:
     """Each `iter()` is one run of the Ray Data pipeline."""
 
     def __init__(self, paths: list[str], columns: list[str], batch_size: int, workers: int) -> None:
-        start_ray(workers, STORE_BYTES)
         self._store = StoreWatch()
         self._batch_size = batch_size
         self._dataset = ray.data.read_parquet(paths, columns=columns).map_batches(
@@ -75,5 +74,6 @@ ENGINES = [
         note="map_batches with Pillow, iter_torch_batches, prefetch 4; rows not in order",
         open=_open,
         processes=True,
+        prepare=lambda workers: start_ray(workers, STORE_BYTES),
     )
 ]

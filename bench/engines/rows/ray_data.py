@@ -31,7 +31,6 @@ class Source:
     """A pipeline whose output is split."""
 
     def __init__(self, paths: list[str], columns: list[str], batch_size: int, workers: int) -> None:
-        start_ray(workers + 1, STORE_BYTES)  # One for the actor that coordinates the split.
         self._store = StoreWatch()
         self._batch_size = batch_size
         self._dataset = ray.data.read_parquet(paths, columns=["id"]).map_batches(_outputs, batch_size=8 * 16)
@@ -61,5 +60,6 @@ ENGINES = [
         note="map_batches makes the rows, streaming_split(equal=True), prefetch 8; not in order",
         open=Source,
         processes=True,
+        prepare=lambda workers: start_ray(workers + 1, STORE_BYTES),  # One for who coordinates the split.
     )
 ]

@@ -11,7 +11,7 @@ MIB = 1 << 20
 Numbers = Callable[..., Any]
 
 
-def wait_until(holds: Callable[[], bool], most_s: float = 15) -> None:
+def wait_until(holds: Callable[[], bool], most_s: float = 60) -> None:
     """Wait for what Ray does behind our back."""
     deadline = time.monotonic() + most_s
     while not holds():
