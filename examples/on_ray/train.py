@@ -61,7 +61,7 @@ def train(config: dict[str, Any]) -> None:
             optimizer.step()
             rows += len(batch["x"])
             if epoch == 1 and begin == 0 and rank == 1:
-                time.sleep(5)  # Ray Train's controller learns of a checkpoint when it asks next.
+                time.sleep(10)  # Ray Train's controller learns of a checkpoint when it asks next.
                 os.kill(os.getpid(), signal.SIGKILL)  # The machine fails.
         metrics = {"epoch": epoch, "began_with": begin, "loss": loss.item(), "rows": rows}
         with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ struct Gate {
       opened.notify_all();
     }
     if (position < held_from || position >= held_before || is_given_up) return;
-    is_given_up = !opened.wait_for(lock, std::chrono::seconds(20), [this] { return is_open; });
+    is_given_up = !opened.wait_for(lock, std::chrono::seconds(100), [this] { return is_open; });
   }
 
   int64_t held_from = 0, held_before = 0;

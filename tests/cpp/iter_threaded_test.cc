@@ -25,7 +25,7 @@ using Ints = ThreadedIterator<int, int>;
 // A test that hangs dies of SIGALRM.
 class IterThreadedTest : public ::testing::Test {
  protected:
-  IterThreadedTest() { alarm(10); }
+  IterThreadedTest() { alarm(200); }
   ~IterThreadedTest() override { alarm(0); }
 };
 

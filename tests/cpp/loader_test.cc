@@ -429,9 +429,7 @@ TEST_F(LoaderTest, SlotsGrowWhileTheCallerWaitsForASlowRow) {
   options.limit = 1600;
   options.memory_budget_bytes = 16 << 20;
   options.transforms = {
-      {"x",
-       "x",
-       {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 400, .heavy_factor = 10000, .is_sleep = true}}}};
+      {"x", "x", {ops::Spin{.mean_us = 20, .sigma = 0.1, .heavy_every = 400, .heavy_factor = 10000}}}};
   auto loader = MakeLoader(options);
   ASSERT_NE(loader, nullptr);
   EXPECT_EQ(ReadEpoch(*loader), Range(0, 1600));

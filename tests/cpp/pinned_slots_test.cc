@@ -138,6 +138,7 @@ TEST_F(PinnedSlotsTest, EachSlotIsLockedOnce) {
         auto loader = MakeLoader(std::move(options));
         ASSERT_NE(loader, nullptr);
         for (int epoch = 0; epoch < 4; ++epoch) EXPECT_EQ(ReadEpoch(*loader), AllRows());
+        loader->EndEpoch();
         EXPECT_LE(cuda.Get("locks"), loader->Explain()->slots);
         EXPECT_EQ(cuda.Get("locks"), loader->Stats().slots_locked);
         EXPECT_EQ(loader->Memory()[Account::kSlots].current_bytes, cuda.Get("locked_bytes"));

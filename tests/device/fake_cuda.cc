@@ -291,5 +291,5 @@ EXPORT void fake_cuda_await_waits(int64_t count) {
 /// Returns when a lock has been refused; after a long time in any case.
 EXPORT void fake_cuda_await_refusal() {
   std::unique_lock lock(mutex);
-  changed.wait_for(lock, std::chrono::seconds(15), [] { return num_refused > 0; });
+  changed.wait_for(lock, std::chrono::seconds(100), [] { return num_refused > 0; });
 }

@@ -133,7 +133,7 @@ def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.Complete
     stacks."""
     # Not dump_traceback_later(): its own thread is what a forked child would wait for.
     guard = (
-        "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(25)\n"
+        "import faulthandler, signal; faulthandler.register(signal.SIGALRM, chain=True); signal.alarm(150)\n"
     )
     folder = str(Path(__file__).parent)
     process = subprocess.Popen(
@@ -145,7 +145,7 @@ def run_python(code: str, *args: str, stdin: bytes = b"") -> subprocess.Complete
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(stdin, timeout=29)
+        out, err = process.communicate(stdin, timeout=160)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)  # With its children.
         process.communicate()

@@ -39,7 +39,7 @@ def fails(error: type[BaseException], message: str, source: Any, **options: Any)
 
 
 def run_python(
-    code: str, *args: str, limit: int = 0, timeout: float = 25
+    code: str, *args: str, limit: int = 0, timeout: float = 150
 ) -> subprocess.CompletedProcess[str]:
     """Runs `code` in a process of its own, with at most `limit` bytes of address space."""
 

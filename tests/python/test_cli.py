@@ -208,12 +208,12 @@ def read_all(terminal: int) -> str:
 
 def test_progress_on_a_terminal_and_nothing_in_a_pipe(numbers: str) -> None:
     command = [sys.executable, "-m", "penstock._cli", "run", numbers, "--step-ms", "1", "--batch-size", "100"]
-    quiet = subprocess.run(command, capture_output=True, timeout=25, check=True)
+    quiet = subprocess.run(command, capture_output=True, timeout=150, check=True)
     assert quiet.stderr == b""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # Rows, columns, pixels.
     try:
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=slave, timeout=25, check=True)
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=slave, timeout=150, check=True)
         os.close(slave)
         shown = read_all(master)
     finally:
@@ -224,7 +224,7 @@ def test_progress_on_a_terminal_and_nothing_in_a_pipe(numbers: str) -> None:
 
 def test_a_reader_that_leaves_is_no_error_message(numbers: str) -> None:
     command = f"{sys.executable} -m penstock._cli inspect {numbers} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=150, check=False)
     assert done.stderr == ""
 
 

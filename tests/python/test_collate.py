@@ -101,7 +101,7 @@ def test_order_does_not_depend_on_who_is_finished_first(data: str) -> None:
     def collate(batch: Any) -> int:
         first = first_of(batch)
         if first == 0:
-            assert second_is_done.wait(5)
+            assert second_is_done.wait(60)
         finished.append(first)
         if first == 100:
             second_is_done.set()
@@ -341,7 +341,8 @@ def test_the_plan_accounts_for_what_collate_holds(
     all_slots = (
         explanation["slots"] + roomy.stats().to_dict()["slots_grown"]
     )  # Also those that have come back.
-    assert memory["user"]["peak_bytes"] <= (collate_workers + 2) * slot_bytes
+    # What each works on, one that waits its turn, the caller's, and one of which that is about to let go.
+    assert memory["user"]["peak_bytes"] <= (collate_workers + 3) * slot_bytes
     assert memory["slots"]["peak_bytes"] <= all_slots * slot_bytes
 
 

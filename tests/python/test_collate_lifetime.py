@@ -88,7 +88,7 @@ def test_close_while_user_code_runs(data: str) -> None:
 
     def collate(batch: Any) -> Any:
         is_entered.set()
-        assert may_return.wait(5)
+        assert may_return.wait(60)
         return batch
 
     loader = collating(data, collate_fn=collate)
@@ -101,7 +101,7 @@ def test_close_while_user_code_runs(data: str) -> None:
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    assert is_entered.wait(5)
+    assert is_entered.wait(60)
     closer = threading.Thread(target=loader.close)
     closer.start()
     wait_until(lambda: loader._core.is_closed)
@@ -131,7 +131,7 @@ def test_one_thread_at_a_time(data: str) -> None:
 
     def finalize(batch: Any) -> Any:
         is_entered.set()
-        assert may_return.wait(5)
+        assert may_return.wait(60)
         return batch
 
     loader = collating(data, finalize_fn=finalize)
@@ -139,7 +139,7 @@ def test_one_thread_at_a_time(data: str) -> None:
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(next(iterator)))
     thread.start()
-    assert is_entered.wait(5)
+    assert is_entered.wait(60)
     with pytest.raises(RuntimeError, match="another thread is taking a batch"):
         next(iterator)
     with pytest.raises(RuntimeError, match="another thread is taking a batch"):
@@ -233,7 +233,7 @@ it = iter(loader)
 kept = [next(it) for _ in range(3)]
 pid = os.fork()
 if pid == 0:
-    signal.alarm(4)
+    signal.alarm(100)
     for use in [lambda: next(it), lambda: iter(loader), lambda: list(loader)]:
         try:
             use()

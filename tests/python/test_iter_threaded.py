@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -25,25 +23,8 @@ from penstock import iter_threaded
 if TYPE_CHECKING:
     from penstock._iter_threaded import ThreadedIterator
 
-WATCHDOG_S = 30
 PREFIX = "penstock-iter-threaded"
 GRID = [(workers, buffer) for workers in (1, 2, 4) for buffer in (1, 2, 4)]
-
-
-@pytest.fixture(scope="module")
-def real_stderr(pytestconfig: pytest.Config) -> Iterator[int]:
-    """Where a hang can be seen although pytest captures the output."""
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        fd = os.dup(2)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture(autouse=True)
-def watchdog(real_stderr: int) -> Iterator[None]:
-    faulthandler.dump_traceback_later(WATCHDOG_S, exit=True, file=real_stderr)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 def workers_now() -> list[threading.Thread]:
@@ -61,7 +42,7 @@ def no_worker_is_left(watchdog: None) -> Iterator[None]:
     yield
     gc.collect()
     for thread in workers_now():
-        thread.join(WATCHDOG_S / 4)  # pytest disarms the watchdog once a test has failed.
+        thread.join(10)  # pytest disarms the watchdog once a test has failed.
     assert workers_now() == []
 
 
@@ -522,7 +503,7 @@ def same(items):
 
 def run_script(body: str) -> subprocess.CompletedProcess[str]:
     code = SCRIPT + textwrap.dedent(body)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WATCHDOG_S)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150)
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ FORK = """
     for number in range(4):
         pid = os.fork()
         if pid == 0:
-            signal.alarm(15)
+            signal.alarm(100)
             child(number)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 30 + number
         assert values(kept[1]) == list(range(100, 200))

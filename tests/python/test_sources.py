@@ -312,13 +312,13 @@ def test_close_waits_only_for_the_running_call() -> None:
 
     loader = loader_of(tables(), num_workers=2)
     iterator = iter(loader)
-    assert is_stalled.wait(5)
+    assert is_stalled.wait(60)
     loader.stats()
     assert loader.memory()["blocks"]["peak_bytes"] > 0
     closer = threading.Thread(target=loader.close)
     closer.start()
     may_go_on.set()
-    closer.join(5)
+    closer.join(60)
     assert not closer.is_alive()
     with pytest.raises(RuntimeError, match="closed"):
         next(iterator)

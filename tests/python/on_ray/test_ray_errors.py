@@ -207,7 +207,7 @@ print([each.name for each in threading.enumerate() if each.name.startswith("pens
 def test_a_full_store_and_a_full_disk_say_what_to_do() -> None:
     """A block that fits neither: a Ray of its own, whose settings are those of the process."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'penstock[ray]'")
-    done = subprocess.run([sys.executable, "-c", FULL_STORE], capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, "-c", FULL_STORE], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     told, threads = done.stdout.splitlines()
     assert "object store is full, and so is the disk" in told

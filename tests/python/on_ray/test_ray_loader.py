@@ -150,14 +150,13 @@ class TestRelease:
 
         stream = BlockStream(bundles(), threading.Event(), 40, Meter(None, {}, 0.0), lambda _: None)
         given = [next(stream) for _ in range(6)]
-        wait_until(lambda: len(asked) == 8)  # 16 MiB of references, and no more: 60 rows lie in batches.
-        assert not stream._has_room()
+        # 16 MiB of references, and no more: 60 rows lie in batches.
+        wait_until(lambda: len(asked) == 8 and not stream._has_room())
         stream.counts_unused = False  # As with a filter, where batches have fewer rows than their blocks.
         assert stream._has_room()
         stream.counts_unused = True
         stream.use(50)
-        wait_until(lambda: len(asked) == 9)  # 10 in batches and 30 in blocks.
-        assert not stream._has_room()
+        wait_until(lambda: len(asked) == 9 and not stream._has_room())  # 10 in batches and 30 in blocks.
         stream.use(10)
         wait_until(lambda: len(asked) == 10)
         stream.stop()
@@ -199,7 +198,7 @@ class TestRelease:
             for batch in ps.ray.Loader(data, batch_size=16):
                 del batch
                 break
-            assert set(threading.enumerate()) <= threads
+            wait_until(lambda: set(threading.enumerate()) <= threads)
         wait_until(lambda: store_bytes() < 4 * MIB)
 
     def test_a_shard_that_is_left_early(self, numbers: Numbers) -> None:
