@@ -24,9 +24,9 @@ theirs lie in, so that it can be neither spilled nor evicted; "held", that and w
 "uncounted", what they have mapped although no process has a reference to it, so that Ray believes it gone.
 "store" is the most that the whole store had, "left" what it has two seconds after the last batch beyond what
 lay there before, and "threads left" those of the consumers more than at the start. Waits are without each
-consumer's first; "p99 on a core" is of what is left of them without the time that the consumer's thread was
-ready to run and had no core, as Linux counts it: Ray's own processes are many more than the cores here. Rows
-per second are over the time of the slowest consumer from its call to its last batch.
+consumer's first; "p99 on a core", where there is a step, is of what is left of them without the time that
+the consumer's thread was ready to run and had no core, as Linux counts it: Ray has more processes than there
+are cores here. Rows per second are over the time of the slowest consumer from its call to its last batch.
 
 Every row must come once, but in `breaks`; "short" are batches in mid-stream that are not of the size asked
 for, "uneven" how many batches more one shard got than another.
@@ -40,7 +40,6 @@ import os
 import statistics
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import harness
@@ -135,12 +134,13 @@ class Consumer:
         queued_s: list[float] = []
         sizes: list[int] = []
         ids: list[np.ndarray] = []
+        clock = QueueClock(step_s > 0)
         began = time.perf_counter()
         with self._enabled():
             batches = iter(part.iter_torch_batches(**arguments))
             batch = None
             while True:
-                queued = _queued_s()
+                queued = clock.queued_s()
                 asked = time.perf_counter()
                 batch = next(batches, None)  # The last batch dies in this assignment, within the wait.
                 waited = time.perf_counter() - asked
@@ -149,7 +149,7 @@ class Consumer:
                     taken = {"waits_s": waits_s, "queued_s": queued_s, "sizes": sizes, "seconds": seconds}
                     return {**taken, "ids": np.concatenate(ids)}
                 waits_s.append(waited)
-                queued_s.append(_queued_s() - queued)
+                queued_s.append(clock.queued_s() - queued)
                 rows = next(iter(batch.values())).numpy()
                 ids.append((rows if rows.ndim == 1 else rows[:, 0]).copy())
                 sizes.append(len(rows))
@@ -162,16 +162,17 @@ class Consumer:
         import torch
 
         memory = torch.zeros((rows, width // 8), dtype=torch.int64)
+        clock = QueueClock(is_on=True)
         waits_s: list[float] = []
         queued_s: list[float] = []
         batch = None
         began = time.perf_counter()
         for _ in range(batches):
-            queued = _queued_s()
+            queued = clock.queued_s()
             asked = time.perf_counter()
             batch = {"row": memory[:rows]}
             waits_s.append(time.perf_counter() - asked)
-            queued_s.append(_queued_s() - queued)
+            queued_s.append(clock.queued_s() - queued)
             time.sleep(step_s)
         del batch
         seconds = time.perf_counter() - began
@@ -180,21 +181,17 @@ class Consumer:
     def drop(self, part: Any) -> dict[str, Any]:
         """The bound `refs`: the seconds waited for each bundle of references, and their rows."""
         waits_s: list[float] = []
-        queued_s: list[float] = []
         sizes: list[int] = []
         began = time.perf_counter()
         iterator = part.iterator() if hasattr(part, "iterator") else part  # A data set, or a shard.
         bundles = iterator._to_ref_bundle_iterator()[0]
         while True:
-            queued = _queued_s()
             asked = time.perf_counter()
             bundle = next(bundles, None)
-            waited = time.perf_counter() - asked
             if bundle is None:
                 seconds = time.perf_counter() - began
-                return {"waits_s": waits_s, "queued_s": queued_s, "sizes": sizes, "seconds": seconds}
-            waits_s.append(waited)
-            queued_s.append(_queued_s() - queued)
+                return {"waits_s": waits_s, "sizes": sizes, "seconds": seconds}
+            waits_s.append(time.perf_counter() - asked)
             sizes.append(bundle.num_rows())
             del bundle
 
@@ -202,9 +199,19 @@ class Consumer:
         return threading.active_count() - self._threads_before
 
 
-def _queued_s() -> float:
-    """The seconds for which this thread was ready to run and had no core so far."""
-    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+class QueueClock:
+    """Tells how long the thread that made it was ready to run and had no core so far; 0 where it is off.
+
+    Asking takes microseconds, which only batches with a step between them have to spare.
+    """
+
+    def __init__(self, is_on: bool) -> None:
+        self._fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY) if is_on else None
+
+    def queued_s(self) -> float:
+        if self._fd is None:
+            return 0.0
+        return int(os.pread(self._fd, 100, 0).split()[1]) / 1e9
 
 
 def _data(blocks: int, rows: int, width: int) -> Any:
@@ -254,7 +261,7 @@ def measure(engine: str, case: str, quick: bool) -> dict[str, Any]:
     version = ray.__version__
     ray.shutdown()
     return {
-        **_waits(taken),
+        **_waits(taken, chosen["step_s"] > 0),
         "mapped_mib": watch.kept.mapped / harness.MIB,
         "held_mib": watch.kept.held / harness.MIB,
         "uncounted_mib": watch.kept.uncounted / harness.MIB,
@@ -284,19 +291,25 @@ def _check(engine: str, ids: np.ndarray, rows: int) -> None:
         raise AssertionError(f"{engine} gave {len(ids)} rows, {len(set(ids))} distinct, instead of {rows}")
 
 
-def _waits(taken: list[dict[str, Any]]) -> dict[str, float]:
+def _waits(taken: list[dict[str, Any]], has_step: bool) -> dict[str, float | None]:
     seconds = max((each["seconds"] for each in taken), default=1.0)
     waits_ms = [1e3 * wait for each in taken for wait in each["waits_s"][1:]] or [0.0]
-    queued_ms = [1e3 * queued for each in taken for queued in each["queued_s"][1:]] or [0.0]
-    on_core_ms = [max(0.0, wait - queued) for wait, queued in zip(waits_ms, queued_ms, strict=True)]
     return {
         "rows_per_s": sum(sum(each["sizes"]) for each in taken) / seconds,
         "first_batch_s": max((each["waits_s"][0] for each in taken), default=0.0),
         "wait_mean_ms": statistics.mean(waits_ms),
         "wait_p50_ms": statistics.median(waits_ms),
         "wait_p99_ms": _p99(waits_ms),
-        "on_core_p99_ms": _p99(on_core_ms),
+        "on_core_p99_ms": _p99(_on_core_ms(taken)) if has_step else None,
     }
+
+
+def _on_core_ms(taken: list[dict[str, Any]]) -> list[float]:
+    return [
+        1e3 * max(0.0, wait - queued)
+        for each in taken
+        for wait, queued in zip(each["waits_s"][1:], each["queued_s"][1:], strict=True)
+    ]
 
 
 def _p99(values: list[float]) -> float:
@@ -322,13 +335,17 @@ COLUMNS = {
 }
 
 
+def _median(runs: list[dict[str, Any]], name: str, digits: int) -> str:
+    if not runs or runs[0][name] is None:
+        return "-"
+    return f"{statistics.median(run[name] for run in runs):,.{digits}f}"
+
+
 def report(results: dict[str, list[dict[str, Any]]]) -> str:
     """Medians over the rounds."""
     rows = []
     for engine, runs in results.items():
-        cells = [f"{statistics.median(run[name] for run in runs):,.{digits}f}" if runs else "-"
-                 for name, (_, digits) in COLUMNS.items()]  # fmt: skip
-        rows.append([engine, *cells])
+        rows.append([engine, *(_median(runs, name, digits) for name, (_, digits) in COLUMNS.items())])
     return harness.table(["consumer", *(title for title, _ in COLUMNS.values())], rows)
 
 

@@ -1,11 +1,12 @@
 """Ray Data (optional): read_parquet and iter_torch_batches on a local cluster of `workers` CPUs.
 
 Install it with ``pip install "ray[data]==2.60.0" pydantic``. Rows come in no certain order, which is its
-fastest mode.
+fastest mode, through its older reader of Parquet.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -43,8 +44,11 @@ class Epochs:
         ray.shutdown()
 
 
-def start(workers: int, store_bytes: int) -> None:
-    """A local cluster that keeps quiet, also towards Ray's makers: telling them takes a thread."""
+def start(workers: int, store_bytes: int, imports: tuple[str, ...] = ("ray.data",)) -> None:
+    """A local cluster, whose worker processes have imported what they will need.
+
+    It keeps quiet, also towards Ray's makers: telling them takes a thread.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(
         address="local",  # Not another one that runs on this machine.
@@ -61,10 +65,9 @@ def start(workers: int, store_bytes: int) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     def import_all() -> None:
-        import ray.data  # noqa: F401
-        import torch  # noqa: F401
+        for name in imports:
+            importlib.import_module(name)
 
-    # A worker process each, with all that is imported at first use.
     ray.get([ray.remote(num_cpus=1)(import_all).remote() for _ in range(workers)])
 
 
@@ -89,7 +92,7 @@ ENGINES = [
     Engine(
         name="ray",
         package="ray",
-        note="iter_torch_batches, prefetch 4; rows not in order, so the short batch can come anywhere",
+        note="iter_torch_batches, prefetch 4; older reader; not in order: the short batch can be anywhere",
         open=_open,
         exact=False,
         processes=True,

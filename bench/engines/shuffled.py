@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from . import Engine
+from . import Engine, NotAvailableError
 from .arrow_columns import to_tensors
 
 WINDOW_BYTES = 64 << 20
@@ -82,8 +82,10 @@ def _ray(paths: list[str], columns: list[str], batch_size: int, workers: int) ->
 
 
 def _prepare_ray(workers: int) -> None:
-    from . import ray_data
-
+    try:
+        from . import ray_data
+    except ImportError as error:
+        raise NotAvailableError(str(error)) from error
     ray_data.prepare(workers)
 
 
@@ -107,7 +109,10 @@ ENGINES = [
     ),
     Engine("torch-map-rows", "torch", "table in memory, full shuffle, row by row and collated", _torch_rows),
     Engine(
-        *("ray-shuffled", "ray", f"local_shuffle_buffer_size: {_BUFFER}", _ray),
+        name="ray-shuffled",
+        package="ray",
+        note=f"local_shuffle_buffer_size: {_BUFFER}; older reader",
+        open=_ray,
         exact=False,
         processes=True,
         prepare=_prepare_ray,

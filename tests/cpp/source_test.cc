@@ -179,6 +179,7 @@ std::clock_t ClocksToResolve(int num_files) {
 }
 
 TEST(FileSetTest, ResolvingManyFilesIsNoQuadraticWork) {
+  ClocksToResolve(10);  // What is done once.
   const std::clock_t few = ClocksToResolve(1000);
   EXPECT_LT(ClocksToResolve(10000), 40 * few);
 }

@@ -46,9 +46,9 @@ def watchdog(real_stderr: int) -> Iterator[None]:
 
 
 def loader_threads() -> list[str]:
-    """Native threads of this process that loaders have started, and that do not end within a minute: a
-    thread that was joined may still be listed for a moment."""
-    deadline = time.monotonic() + 60
+    """Native threads of this process that loaders have started, and that do not end within seconds: a thread
+    that was joined may still be listed for a moment."""
+    deadline = time.monotonic() + 5
     while (names := _listed_threads()) and time.monotonic() < deadline:
         time.sleep(0.001)
     return names
@@ -73,10 +73,21 @@ def no_thread_is_left(watchdog: None) -> Iterator[None]:
     yield
     gc.collect()
     assert loader_threads() == []
-    deadline = time.monotonic() + 60  # Others may end their own a moment later, such as torch's queues.
+    assert own_threads() <= before
+    deadline = time.monotonic() + 60  # Others may end theirs a moment later, such as torch its queues'.
     while _python_threads() - before and time.monotonic() < deadline:
         time.sleep(0.001)
     assert _python_threads() <= before
+
+
+def own_threads() -> set[threading.Thread]:
+    """Python's threads that Penstock has started and that are joined where they were in use. Those of an
+    `iter_threaded` end by themselves."""
+    return {
+        each
+        for each in threading.enumerate()
+        if each.name.startswith("penstock") and not each.name.startswith("penstock-iter-threaded")
+    }
 
 
 def _python_threads() -> set[threading.Thread]:

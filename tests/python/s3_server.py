@@ -120,7 +120,7 @@ def make_proxy(state: State, host: str, port: int) -> Server:
         ) -> None:
             fault = rule.get("fault")
             if fault == "stall":  # Nothing comes any more.
-                release.wait(30)
+                release.wait(150)
                 self.close_connection = True
                 return
             if fault == "hang_up":

@@ -341,7 +341,7 @@ def test_the_plan_accounts_for_what_collate_holds(
     all_slots = (
         explanation["slots"] + roomy.stats().to_dict()["slots_grown"]
     )  # Also those that have come back.
-    # What each works on, one that waits its turn, the caller's, and one of which that is about to let go.
+    # Those in the making or finished, the caller's, and its last one, which dies as next() returns.
     assert memory["user"]["peak_bytes"] <= (collate_workers + 3) * slot_bytes
     assert memory["slots"]["peak_bytes"] <= all_slots * slot_bytes
 

@@ -27,7 +27,7 @@ import pytest
 FOLDER = Path(os.environ.get("PENSTOCK_PARQUET_TESTING", ""))
 BUDGET = 256 << 20
 GROUPS = 12
-SECONDS_PER_FILE = 100
+SECONDS_PER_FILE = 30
 
 #: Files that pyarrow reads and Penstock refuses: the footer's number of rows is not its row groups'.
 REFUSED = {"repeated_no_annotation.parquet"}

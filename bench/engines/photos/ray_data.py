@@ -71,9 +71,9 @@ ENGINES = [
     Engine(
         name="ray",
         package="ray",
-        note="map_batches with Pillow, iter_torch_batches, prefetch 4; rows not in order",
+        note="map_batches with Pillow, iter_torch_batches, prefetch 4; older reader; rows not in order",
         open=_open,
         processes=True,
-        prepare=lambda workers: start_ray(workers, STORE_BYTES),
+        prepare=lambda workers: start_ray(workers, STORE_BYTES, ("ray.data", "torch", "PIL.Image")),
     )
 ]

@@ -57,9 +57,9 @@ ENGINES = [
     Engine(
         name="ray",
         package="ray",
-        note="map_batches makes the rows, streaming_split(equal=True), prefetch 8; not in order",
+        note="map_batches makes the rows, streaming_split(equal=True), prefetch 8; old reader; not in order",
         open=Source,
         processes=True,
-        prepare=lambda workers: start_ray(workers + 1, STORE_BYTES),  # One for who coordinates the split.
+        prepare=lambda workers: start_ray(workers, STORE_BYTES),
     )
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import loader_threads
+from conftest import loader_threads, own_threads
 
 from on_ray.ray_support import MIB, Numbers, wait_until
 
@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_thread_is_left(watchdog: None) -> Iterator[None]:
     """Hold the promise for Penstock's own threads: Ray's come and go as they like."""
     yield
+    assert own_threads() == set()
     wait_until(lambda: loader_threads() == [])
     wait_until(lambda: not any(each.name.startswith("penstock") for each in threading.enumerate()))
 

@@ -14,6 +14,7 @@ import pandas as pd
 import penstock as ps
 import pyarrow as pa
 import pytest
+from conftest import own_threads
 from fake_cuda import has_driver
 
 from on_ray.ray_support import MIB, Numbers, values, wait_until
@@ -187,6 +188,11 @@ class TestRelease:
             most_mapped = max(most_mapped, mapped)
         assert most_mapped >= block_bytes
         assert told[-1] == 0
+        told.clear()
+        for _ in ps.ray.Loader(numbers(6, 64, 4096), batch_size=2):
+            pass
+        assert max(told) >= block_bytes
+        assert told[-1] == 0
 
     def test_leaving_early_leaves_no_thread_and_no_block(
         self, numbers: Numbers, store_bytes: Callable[[], int]
@@ -198,6 +204,7 @@ class TestRelease:
             for batch in ps.ray.Loader(data, batch_size=16):
                 del batch
                 break
+            assert own_threads() <= threads
             wait_until(lambda: set(threading.enumerate()) <= threads)
         wait_until(lambda: store_bytes() < 4 * MIB)
 
