@@ -12,8 +12,8 @@ fast-producer-slow-consumer   one consumer
 A consumer takes batches of 16 rows and sleeps `--step` seconds for each. Making a batch takes
 milliseconds, so every engine keeps up; the question is how far ahead of the consumers it runs. "held" is
 the most that the engine's own accounts saw (Penstock's ledgers, Ray's object store every 50 ms); "peak
-MiB" the memory of all its processes, pages counted once, less what the imports took, from a run that is
-not timed. Every row's id is checked: each comes once.
+MiB" the memory of all its processes, pages counted once, less what the first of them had imported, from a
+run that is not timed. Every row's id is checked: each comes once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ counts from opening the engine, after imports. A second epoch of the same engine
 `memory` the first one): rows/s from its beginning to its end. A wait runs from the end of a step to the
 next batch in hand, including the release of the last one, without the epoch's first. "held" is the most
 that the engine's own accounts saw (Penstock's ledger, Ray's object store every 50 ms); "peak MiB" is the
-memory of all its processes, pages counted once, less what the imports took, from a run that is not timed.
+memory of all its processes, pages counted once, less what the first had imported, from an untimed run.
 Labels are summed to check that every row arrives once.
 """
 
