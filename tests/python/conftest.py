@@ -74,9 +74,8 @@ def no_thread_is_left(watchdog: None) -> Iterator[None]:
     gc.collect()
     assert loader_threads() == []
     assert own_threads() <= before
-    deadline = time.monotonic() + 60  # Others may end theirs a moment later, such as torch its queues'.
-    while _python_threads() - before and time.monotonic() < deadline:
-        time.sleep(0.001)
+    for thread in _python_threads() - before:
+        thread.join(60)  # Others may end theirs a moment later, such as torch its queues'.
     assert _python_threads() <= before
 
 
